@@ -1,0 +1,7 @@
+"""fairseq_birq: BEST-RQ, BiRQ and Latent-RQ pre-training for fairseq (`--user-dir fairseq_birq`).
+
+Importing the package registers its tasks, models and criteria with fairseq.
+"""
+
+from fairseq_birq import asr_task, criterion, ctc, ctc_criterion, model, pretraining_task  # noqa: F401
+from fairseq_birq.checkpoint import load_encoder  # noqa: F401

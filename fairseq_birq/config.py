@@ -1,0 +1,126 @@
+"""Every setting of the package, as leaf dataclasses. Builders turn them into plain keyword arguments.
+
+No torch here, and no `from __future__ import annotations` or `X | None`: omegaconf 2.0.6 refuses them.
+"""
+
+from dataclasses import dataclass, field
+from typing import Dict, List, Optional
+
+from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+
+
+def _help(default, text):
+    return field(default=default, metadata={"help": text})
+
+
+def _nested(config_class):
+    return field(default_factory=config_class)
+
+
+@dataclass
+class FrontendConfig(FairseqDataclass):
+    name: ChoiceEnum(["logmel", "waveform"]) = _help("logmel", "log-Mel + 2 strided convolutions, or wav2vec 2.0's CNN")
+    sample_rate: int = _help(16000, "Hz; the dataset resamples to it")
+    num_mels: int = _help(80, "Mel bins")
+    window_ms: float = _help(25.0, "analysis window")
+    hop_ms: float = _help(10.0, "step between feature frames")
+    feature_norm: ChoiceEnum(["utterance", "none"]) = _help(
+        "utterance", "zero mean and unit variance per Mel bin over the utterance's own frames"
+    )
+    subsampling: ChoiceEnum(["conv1d", "conv2d"]) = _help("conv1d", "kind of the two stride-2 convolutions (logmel)")
+    waveform_dim: int = _help(512, "channels of the CNN (waveform)")
+    waveform_kernels: List[int] = field(default_factory=lambda: [10, 3, 3, 3, 3, 2, 2])
+    waveform_strides: List[int] = field(default_factory=lambda: [5, 2, 2, 2, 2, 2, 2])
+    dropout: float = _help(0.0, "dropout on what enters the first encoder layer")
+
+
+@dataclass
+class EncoderConfig(FairseqDataclass):
+    name: ChoiceEnum(["conformer", "transformer"]) = _help("conformer", "ours, or wav2vec 2.0's from fairseq")
+    num_layers: int = _help(12, "K")
+    dim: int = _help(512, "d, width of every layer")
+    ffn_dim: int = _help(2048, "width inside the feed-forward modules")
+    num_heads: int = _help(8, "attention heads; must divide dim")
+    conv_kernel: int = _help(31, "depthwise convolution, encoder frames (conformer); odd")
+    conv_norm: ChoiceEnum(["layer", "batch"]) = _help("layer", "normalisation inside the convolution module (conformer)")
+    positions: ChoiceEnum(["rotary", "relative"]) = _help("rotary", "position information in attention (conformer)")
+    attention_window: int = _help(0, "frames that attention sees to each side; 0 = all (conformer)")
+    dropout: float = _help(0.1, "after every module")
+    attention_dropout: float = _help(0.1, "on attention weights")
+    activation_dropout: float = _help(0.0, "inside the feed-forward modules")
+    layer_dropout: float = _help(0.0, "probability to skip a layer in training")
+    checkpoint_activations: bool = _help(False, "recompute activations in backward: less memory, more time")
+
+
+@dataclass
+class MaskConfig(FairseqDataclass):
+    span_ms: float = _help(400.0, "length of a masked span")
+    start_prob: float = _help(0.01, "probability that a 10 ms frame starts a span (BEST-RQ, section 3)")
+    fill: ChoiceEnum(["noise", "learned"]) = _help("noise", "what stands in a masked frame")
+    noise_std: float = _help(0.1, "standard deviation of the noise filler")
+
+
+@dataclass
+class QuantizerConfig(FairseqDataclass):
+    codebook_size: int = _help(8192, "V")
+    codebook_dim: int = _help(16, "D")
+    num_codebooks: int = _help(1, "N")
+    seed: int = _help(1, "seed of the fixed projections and codebooks")
+
+
+@dataclass
+class RawInputConfig(FairseqDataclass):
+    """BEST-RQ's hard codes of the unmasked input (METHODS section 1)."""
+
+    quantizer_norm: ChoiceEnum(["utterance", "utterance+frame", "frame", "none"]) = _help(
+        "utterance+frame",
+        "normalisation of the quantizer's input: per Mel bin over the utterance, per stacked frame, both or none",
+    )
+
+
+@dataclass
+class TargetsConfig(FairseqDataclass):
+    use: List[str] = field(
+        default_factory=lambda: ["raw_input"], metadata={"help": "the target sources in use, by name"}
+    )
+    raw_input: RawInputConfig = _nested(RawInputConfig)
+
+
+@dataclass
+class BirqConfig(FairseqDataclass):
+    """Model `birq`: one encoder, any mix of target sources."""
+
+    seed: int = _help(1, "seed of masks and filler noise, with the update and the utterance's id")
+    frontend: FrontendConfig = _nested(FrontendConfig)
+    encoder: EncoderConfig = _nested(EncoderConfig)
+    mask: MaskConfig = _nested(MaskConfig)
+    quantizer: QuantizerConfig = _nested(QuantizerConfig)
+    targets: TargetsConfig = _nested(TargetsConfig)
+    block_mb: float = _help(16.0, "byte budget for scores and logits that are alive at once, in MiB")
+
+
+@dataclass
+class BirqCriterionConfig(FairseqDataclass):
+    """Criterion `birq`: the weighted sum of the target sources' losses, and an alarm for codes that collapse."""
+
+    weights: Dict[str, float] = field(
+        default_factory=dict, metadata={"help": "weight per target source by name; 1 where a source is not named"}
+    )
+    collapse_min_perplexity: float = _help(0.0, "alarm while a source's code perplexity is below this; 0 = off")
+    collapse_patience: int = _help(500, "consecutive updates below the bound before the alarm")
+    collapse_action: ChoiceEnum(["warn", "stop"]) = _help("warn", "what the alarm does")
+
+
+@dataclass
+class BirqCtcConfig(FairseqDataclass):
+    """Model `birq_ctc`: a (pre-trained) encoder and one linear layer over letters."""
+
+    pretrained_path: Optional[str] = _help(None, "checkpoint of model birq; its frontend and encoder settings are taken over")
+    seed: int = _help(1, "seed of the masks, with the update and the utterance's id")
+    frontend: FrontendConfig = _nested(FrontendConfig)
+    encoder: EncoderConfig = _nested(EncoderConfig)
+    mask: MaskConfig = _nested(MaskConfig)
+    apply_mask: bool = _help(True, "mask features while training, as augmentation")
+    freeze_encoder_updates: int = _help(0, "updates in which only the output layer learns")
+    upsample: int = _help(1, "repeat every encoder frame this often before CTC; 2 where 25 Hz is too few frames for letters")
+    dropout: float = _help(0.1, "before the output layer")

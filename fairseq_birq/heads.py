@@ -1,0 +1,25 @@
+"""Prediction heads: one linear layer per codebook on the encoder's output."""
+
+import torch
+from torch import nn
+
+
+class CodebookHeads(nn.Module):
+    """N softmax heads over V codes each. The loss applies them block by block, so there is no forward here.
+
+    Args:
+        dim: d, the encoder's width.
+        codebook_size: V.
+        num_codebooks: N.
+    """
+
+    def __init__(self, dim, codebook_size, num_codebooks=1):
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(num_codebooks, codebook_size, dim))  # (N, V, d)
+        self.bias = nn.Parameter(torch.empty(num_codebooks, codebook_size))  # (N, V)
+        self.reset_parameters()
+
+    def reset_parameters(self):
+        """Small weights, so that the loss begins at ln V."""
+        nn.init.normal_(self.weight, std=0.02)
+        nn.init.zeros_(self.bias)

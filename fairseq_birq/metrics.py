@@ -1,0 +1,24 @@
+"""Numbers that tell whether codes are healthy, from how often each code occurred (METHODS section 8)."""
+
+from torch import Tensor
+
+
+def entropy(histogram: Tensor) -> Tensor:
+    """Entropy in nats. histogram: (..., V) counts -> (...); 0 where nothing was counted."""
+    probabilities = histogram.double() / histogram.sum(-1, keepdim=True).clamp(min=1)
+    return -(probabilities * probabilities.clamp(min=1e-300).log()).sum(-1)
+
+
+def perplexity(histogram: Tensor) -> Tensor:
+    """`exp H(code)`: how many equally frequent codes would be as varied. histogram: (..., V) -> (...)."""
+    return entropy(histogram).exp()
+
+
+def top_share(histogram: Tensor) -> Tensor:
+    """Share of the most frequent code: the accuracy of a guess that never listens. histogram: (..., V) -> (...)."""
+    return histogram.amax(-1).double() / histogram.sum(-1).clamp(min=1)
+
+
+def used_share(histogram: Tensor) -> Tensor:
+    """Fraction of the codes that occurred. histogram: (..., V) -> (...)."""
+    return (histogram > 0).double().mean(-1)

@@ -1,0 +1,111 @@
+"""The random-projection quantizer: fixed projections, fixed codebooks, exact nearest codes."""
+
+import hashlib
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairseq_birq.errors import UserError
+from fairseq_birq.precision import KeepsFloat32
+
+_TIE_MARGIN = 4e-6  # above twice the rounding error of a 16-64-term float32 dot product of unit vectors
+
+
+class RandomProjectionQuantizer(KeepsFloat32):
+    """N random projections A_n and codebooks C_n, never trained (BEST-RQ, arXiv 2202.01855, section 3.1).
+
+    The code of x in codebook n is `argmin_v || norm(c_v) - norm(A_n x) ||_2`. A is Xavier-uniform, C standard normal
+    with rows of unit length. Both come from `seed` through numpy's frozen MT19937 stream, so that every platform has
+    the same; they are float32 whatever the model is cast to.
+
+    Args:
+        input_dim: dimension of the vectors to quantize.
+        codebook_size: V, codes per codebook.
+        codebook_dim: D, dimension of the codes.
+        num_codebooks: N; the paper of USM (arXiv 2303.01037) uses several, each with a projection of its own.
+        seed: of projections and codebooks.
+        block_bytes: most bytes of scores that are alive at once in `nearest`.
+
+    Raises:
+        UserError: a size is not positive.
+    """
+
+    def __init__(self, input_dim, codebook_size=8192, codebook_dim=16, num_codebooks=1, seed=1, block_bytes=8 << 20):
+        super().__init__()
+        sizes = dict(input_dim=input_dim, codebook_size=codebook_size, codebook_dim=codebook_dim, num_codebooks=num_codebooks)
+        for name, size in sizes.items():
+            if size <= 0:
+                raise UserError(f"`quantizer.{name}` must be > 0, but is {size}")
+        self.codebook_size, self.num_codebooks, self.block_bytes = codebook_size, num_codebooks, block_bytes
+        random = np.random.RandomState(seed)
+        bound = (6.0 / (input_dim + codebook_dim)) ** 0.5
+        projection = random.uniform(-bound, bound, size=(num_codebooks, input_dim, codebook_dim))
+        codebook = random.standard_normal((num_codebooks, codebook_size, codebook_dim))
+        codebook /= np.linalg.norm(codebook, axis=-1, keepdims=True)
+        self.register_buffer("projection", torch.from_numpy(projection).float())  # (N, input_dim, D)
+        self.register_buffer("codebook", torch.from_numpy(codebook).float())  # (N, V, D)
+
+    def project(self, x: Tensor) -> Tensor:
+        """Unit vectors in the space of the codes, differentiable. x: (..., input_dim) -> (..., N, D) float32 or 64."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x if x.dtype == torch.float64 else x.float()
+            projected = torch.einsum("...i,nid->...nd", x, self.projection.to(x.dtype))
+            return F.normalize(projected, dim=-1)
+
+    def scores(self, x: Tensor) -> Tensor:
+        """`-|| c_v - norm(A x) ||^2`, in [-4, 0], differentiable. x: (..., input_dim) -> (..., N, V); held whole."""
+        unit = self.project(x)
+        return 2.0 * torch.einsum("...nd,nvd->...nv", unit, self.codebook.to(unit.dtype)) - 2.0
+
+    @torch.no_grad()
+    def nearest(self, x: Tensor) -> Tensor:
+        """Codes of x, equal to a float64 brute-force search. x: (..., input_dim) float -> (..., N) int64.
+
+        The search runs in float32 over blocks of rows; rows whose two best codes are closer than float32 can tell
+        apart are searched again in float64. No `[rows, N, V]` is ever whole in memory.
+        """
+        with torch.autocast(x.device.type, enabled=False):
+            return self.nearest_projected(self.project(x.double()))
+
+    @torch.no_grad()
+    def nearest_projected(self, unit: Tensor) -> Tensor:
+        """Like `nearest`, for vectors that are projected already. unit: (..., N, D) float64 -> (..., N) int64."""
+        rows = unit.reshape(-1, *unit.shape[-2:])
+        codes = torch.empty(rows.shape[:2], dtype=torch.int64, device=rows.device)
+        block_rows = max(1, self.block_bytes // (4 * self.codebook_size))
+        for n, codebook in enumerate(self.codebook):
+            for start in range(0, rows.shape[0], block_rows):
+                block = rows[start : start + block_rows, n]
+                codes[start : start + block_rows, n] = _nearest_block(block, codebook)
+        return codes.reshape(unit.shape[:-1])
+
+    def fingerprint(self, settings: str = "") -> str:
+        """SHA-256 of projections, codebooks and the settings of the features that they are applied to."""
+        digest = hashlib.sha256(settings.encode())
+        for tensor in (self.projection, self.codebook):
+            digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def _nearest_block(unit: Tensor, codebook: Tensor) -> Tensor:
+    """unit: (R, D) float64, codebook: (V, D) float32 -> (R,) int64."""
+    scores = unit.float() @ codebook.t()
+    group = _group_size(scores.shape[1])
+    grouped = scores.view(scores.shape[0], -1, group)  # torch's argmax over long rows is slow; two short ones are not
+    best_groups = grouped.amax(-1).topk(min(2, grouped.shape[1]), dim=-1)
+    members = grouped[torch.arange(scores.shape[0], device=scores.device), best_groups.indices[:, 0]]
+    best = members.topk(min(2, group), dim=-1)
+    codes = best_groups.indices[:, 0] * group + best.indices[:, 0]
+    rivals = torch.cat([best_groups.values[:, 1:], best.values[:, 1:]], dim=1)
+    close = (rivals > best.values[:, :1] - _TIE_MARGIN).any(1).nonzero().squeeze(1)
+    if close.numel():
+        exact = unit[close] @ F.normalize(codebook.double(), dim=-1).t()
+        codes[close] = exact.argmax(-1)
+    return codes
+
+
+def _group_size(codebook_size: int) -> int:
+    """The largest divisor of V up to 128."""
+    return max(size for size in range(1, min(128, codebook_size) + 1) if codebook_size % size == 0)

@@ -1,0 +1,56 @@
+"""BEST-RQ's targets: codes of the raw input."""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairseq_birq.frontends.logmel import LogMel, normalise_utterance, stack_frames
+from fairseq_birq.quantizer import RandomProjectionQuantizer
+from fairseq_birq.targets.base import TargetInputs, TargetSource
+
+
+class RawInputTargets(TargetSource):
+    """Hard codes of stacked log-Mel frames (BEST-RQ, arXiv 2202.01855, section 3.1; METHODS section 1).
+
+    An utterance has the same codes alone and in any batch: statistics are taken over its own frames only.
+
+    Args:
+        quantizer: over `num_stacked * num_mels` dimensions.
+        log_mel: the log-Mel of the labels.
+        num_stacked: log-Mel frames per encoder frame: 4 at 25 Hz, 2 at 50 Hz.
+        quantizer_norm: "utterance" (the paper's), "frame" (layer normalisation per stacked frame),
+            "utterance+frame" or "none".
+        features_are_inputs: the frontend's features are this source's normalised log-Mel already.
+    """
+
+    name = "raw_input"
+
+    def __init__(self, quantizer: RandomProjectionQuantizer, log_mel: LogMel, num_stacked, quantizer_norm, features_are_inputs):
+        super().__init__()
+        self.quantizer = quantizer
+        self.log_mel = log_mel
+        self.num_stacked = num_stacked
+        self.quantizer_norm = quantizer_norm
+        self.features_are_inputs = features_are_inputs
+
+    @torch.no_grad()
+    def forward(self, inputs: TargetInputs) -> Tensor:
+        return self.quantizer.nearest(self.vectors(inputs))
+
+    def vectors(self, inputs: TargetInputs) -> Tensor:
+        """What the quantizer sees at the selected frames: (M, num_stacked * num_mels) float."""
+        features = inputs.features if self.features_are_inputs else self._features(inputs)
+        num_stacks = (~inputs.frame_padding_mask).sum(1)
+        stacked = stack_frames(features, self.num_stacked, num_stacks)
+        vectors = stacked.x[inputs.selected]
+        if self.quantizer_norm.endswith("frame"):
+            vectors = F.layer_norm(vectors.double(), vectors.shape[-1:]).float()
+        return vectors
+
+    def _features(self, inputs: TargetInputs):
+        features = self.log_mel(inputs.waveform, inputs.padding_mask)
+        return normalise_utterance(features) if self.quantizer_norm.startswith("utterance") else features
+
+    def fingerprint(self) -> str:
+        settings = f"{self.log_mel.settings()} stack={self.num_stacked} norm={self.quantizer_norm}"
+        return self.quantizer.fingerprint(settings)

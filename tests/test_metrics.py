@@ -1,0 +1,23 @@
+"""Measures of code health on histograms with known answers."""
+
+import math
+
+import pytest
+import torch
+
+from fairseq_birq.metrics import entropy, perplexity, top_share, used_share
+
+
+def test_known_values():
+    even, single, mixed = torch.tensor([[5, 5, 5, 5], [7, 0, 0, 0], [2, 1, 1, 0]])
+    assert perplexity(even).item() == pytest.approx(4)
+    assert perplexity(single).item() == pytest.approx(1)
+    assert entropy(mixed).item() == pytest.approx(1.5 * math.log(2))
+    assert top_share(torch.stack([even, single, mixed])).tolist() == [0.25, 1.0, 0.5]
+    assert used_share(torch.stack([even, single, mixed])).tolist() == [1.0, 0.25, 0.75]
+
+
+def test_nothing_counted_is_finite():
+    nothing = torch.zeros(2, 8)
+    for measure in (entropy, perplexity, top_share, used_share):
+        assert measure(nothing).isfinite().all()
