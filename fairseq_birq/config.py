@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Dict, List, Optional
 
 from fairseq.dataclass import ChoiceEnum, FairseqDataclass
+from omegaconf import MISSING
 
 
 def _help(default, text):
@@ -122,5 +123,45 @@ class BirqCtcConfig(FairseqDataclass):
     mask: MaskConfig = _nested(MaskConfig)
     apply_mask: bool = _help(True, "mask features while training, as augmentation")
     freeze_encoder_updates: int = _help(0, "updates in which only the output layer learns")
-    upsample: int = _help(1, "repeat every encoder frame this often before CTC; 2 where 25 Hz is too few frames for letters")
+    upsample: int = _help(1, "CTC outputs per encoder frame; 2 where 25 Hz is too few frames for letters")
     dropout: float = _help(0.1, "before the output layer")
+    initialized_from: Optional[str] = _help(None, "filled in by training: the pre-trained checkpoint that was loaded")
+
+
+@dataclass
+class BirqCtcCriterionConfig(FairseqDataclass):
+    """Criterion `birq_ctc`."""
+
+    sentence_avg: bool = _help(False, "average the gradient over utterances; else over letters")
+
+
+@dataclass
+class AsrTaskConfig(FairseqDataclass):
+    """Task `birq_asr`: speech in, letters out."""
+
+    data: str = _help(MISSING, "folder with <split>.tsv, <split>.<labels> and dict.<labels>.txt")
+    labels: str = _help("ltr", "suffix of the label files and of the dictionary")
+    sample_rate: int = _help(16000, "Hz; other audio is resampled. In decoding the checkpoint's is used")
+    min_seconds: float = _help(0.1, "shorter utterances are left out, with one counted line")
+    on_bad_audio: ChoiceEnum(["skip", "error"]) = _help("skip", "what an unreadable file does")
+    bad_audio_budget: float = _help(0.01, "share of the rows that may be bad before it is an error")
+    decoder: ChoiceEnum(["greedy", "lexicon"]) = _help("greedy", "best letter per frame, or words of a lexicon")
+    lexicon: Optional[str] = _help(None, "lines of word<TAB>l e t t e r s | (lexicon decoder)")
+    kenlm: Optional[str] = _help(None, "n-gram model over words, .arpa or KenLM's binary (lexicon decoder)")
+    word_score: float = _help(0.0, "added per word (lexicon decoder)")
+    sil_weight: float = _help(0.0, "added per frame of the word boundary (lexicon decoder)")
+    beam_size_token: int = _help(0, "letters tried per frame, best first; 0 = all (lexicon decoder)")
+    beam_threshold: float = _help(50.0, "hypotheses this far behind the best one are dropped (lexicon decoder)")
+
+
+@dataclass
+class PretrainingTaskConfig(FairseqDataclass):
+    """Task `birq_pretraining`: speech without labels."""
+
+    data: str = _help(MISSING, "folder with <split>.tsv")
+    sample_rate: int = _help(16000, "Hz; other audio is resampled")
+    max_seconds: Optional[float] = _help(15.6, "longer utterances are cut to this, elsewhere in every epoch; null = never")
+    min_seconds: float = _help(0.5, "shorter utterances are left out, with one counted line")
+    on_bad_audio: ChoiceEnum(["skip", "error"]) = _help("skip", "what an unreadable file does")
+    bad_audio_budget: float = _help(0.01, "share of the rows that may be bad before it is an error, per process")
+    crop_seed: int = _help(1, "seed of where long utterances are cut")

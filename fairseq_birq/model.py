@@ -63,14 +63,19 @@ class BirqModel(BaseFairseqModel):
         )
 
     def forward(self, waveform: Tensor, padding_mask: Tensor, ids: Tensor) -> PretrainingOutput:
-        """waveform: (B, S) float in [-1, 1]; padding_mask: (B, S) bool; ids: (B,) int64, the utterances' numbers."""
+        """waveform: (B, S) float in [-1, 1]; padding_mask: (B, S) bool; ids: (B,) int64, the utterances' numbers.
+
+        An empty batch (B = 0, all its audio was bad) gives zero losses that still hang on the parameters, so that
+        data-parallel training goes on.
+        """
+        if waveform.shape[0] == 0:
+            waveform = waveform.new_zeros(1, self.speech_encoder.frontend.sample_rate)
+            padding_mask, ids = torch.ones_like(waveform, dtype=torch.bool), ids.new_zeros(1)
         keys = utterance_keys(self.seed, self.num_updates if self.training else 0, ids)
         features = self.speech_encoder.frontend.features(waveform, padding_mask)
         frame_padding_mask = self._frame_padding_mask(padding_mask)
         mask = self.masker.sample(frame_padding_mask, keys)
-        masked = Features(self.masker.fill(features.x, mask, keys), features.padding_mask)
-        hidden, _ = self.speech_encoder.frontend.subsample(masked)
-        predicted = self.speech_encoder.encoder(hidden, frame_padding_mask).last[mask]
+        predicted = self.encode_masked(features, frame_padding_mask, mask, keys)[mask]
         inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask)
         totals, terms = {}, {}
         for name, source in self.targets.items():
@@ -86,6 +91,12 @@ class BirqModel(BaseFairseqModel):
             num_padded=frame_padding_mask.numel() - num_frames,
             audio_seconds=int((~padding_mask).sum()) / self.speech_encoder.frontend.sample_rate,
         )
+
+    def encode_masked(self, features: Features, frame_padding_mask: Tensor, mask: Tensor, keys: Tensor) -> Tensor:
+        """The last layer on masked features: (B, T, d)."""
+        masked = Features(self.masker.fill(features.x, mask, keys), features.padding_mask)
+        hidden, _ = self.speech_encoder.frontend.subsample(masked)
+        return self.speech_encoder.encoder(hidden, frame_padding_mask).last
 
     def _frame_padding_mask(self, padding_mask: Tensor) -> Tensor:
         lengths = self.speech_encoder.output_length((~padding_mask).sum(1))

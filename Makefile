@@ -1,0 +1,131 @@
+# fairseq_birq: every target makes the environment that it needs.
+#
+#   make env                       .venv with everything, pinned in requirements/main.txt
+#   make demo [DATA=/folder]       the whole way on synthesised speech, or pre-training on your recordings
+#   make test | test-legacy        the tests; the same with Python 3.10 and fairseq 0.12.2
+#   make lint | bench | clean
+#
+# PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
+# PYTHON310=python3.10           the interpreter of .venv-legacy
+# TORCH=torch==2.13.0            the torch to install; on a CUDA machine plain pip brings the CUDA build
+# METHOD=best_rq                 which examples/<METHOD>/demo.yaml the demo pre-trains
+
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help env demo test env-legacy test-legacy lint bench clean
+
+PYTHON ?= python3
+PYTHON310 ?=
+TORCH ?= $(shell grep '^torch==' requirements/main.txt)
+METHOD ?= best_rq
+DATA ?=
+
+VENV := .venv
+LEGACY := .venv-legacy
+PEERS := build/bench-peers
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
+LEGACY_PIP := $(LEGACY)/bin/python -m pip --disable-pip-version-check --no-input
+
+BUILD_TOOLS := numpy cython setuptools wheel
+# What fairseq lists, without torchaudio: nothing here imports it, and its wheels need CUDA libraries to load.
+FAIRSEQ_NEEDS := cffi hydra-core omegaconf regex sacrebleu tqdm bitarray packaging
+
+help:
+	@sed -n '1,/^$$/s/^# \{0,1\}//p' Makefile
+
+# ---- .venv: one stamp per stage, so that an interrupted installation goes on where it stopped
+
+env: $(VENV)/.stamp-package
+
+$(VENV)/.stamp-venv:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || { echo \
+	  "error: '$(PYTHON)' is missing or is not Python 3.11 or 3.12. Name one: make env PYTHON=/path/to/python3.11" \
+	  "(Python 3.9 and 3.10: make env-legacy)."; exit 1; }
+	@$(call check_tools,$(PYTHON))
+	@echo "== 1/4 $(VENV) with $$($(PYTHON) --version)"
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.stamp-torch: $(VENV)/.stamp-venv requirements/main.txt
+	@echo "== 2/4 $(TORCH)"
+	$(PIP) install -c requirements/main.txt $(BUILD_TOOLS)
+	$(PIP) install $(TORCH) $$(grep '^numpy==' requirements/main.txt)
+	@touch $@
+
+$(VENV)/.stamp-fairseq: $(VENV)/.stamp-torch
+	@echo "== 3/4 fairseq (compiles its extensions: a few minutes)"
+	$(PIP) install --no-build-isolation -c requirements/main.txt $(FAIRSEQ_NEEDS) scikit-learn
+	$(PIP) install --no-build-isolation --no-deps $$(grep '^fairseq-fixed==' requirements/main.txt)
+	@touch $@
+
+$(VENV)/.stamp-package: $(VENV)/.stamp-fairseq setup.py requirements/main.txt
+	@echo "== 4/4 fairseq_birq and what it needs"
+	$(PIP) install --no-build-isolation -c requirements/main.txt -e '.[dev]'
+	$(BIN)/python -c 'import torch, fairseq; print("torch", torch.__version__, "fairseq", fairseq.__version__)'
+	@touch $@
+
+# ---- .venv-legacy: Python 3.10, fairseq 0.12.2 built with build isolation, pip < 24.1
+
+env-legacy: $(LEGACY)/.stamp-package
+
+$(LEGACY)/.stamp-venv:
+	@python=""; for candidate in $(PYTHON310) python3.10 $(HOME)/.pyenv/versions/3.10.*/bin/python; do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 10))' 2>/dev/null; then python=$$candidate; break; fi; done; \
+	if [ -z "$$python" ]; then echo \
+	  "error: no Python 3.10 found. Name one: make test-legacy PYTHON310=/path/to/python3.10"; exit 1; fi; \
+	$(call check_tools,$$python); \
+	echo "== 1/4 $(LEGACY) with $$($$python --version)"; \
+	"$$python" -m venv $(LEGACY)
+	@touch $@
+
+$(LEGACY)/.stamp-torch: $(LEGACY)/.stamp-venv requirements/legacy.txt
+	@echo "== 2/4 torch"
+	$(LEGACY_PIP) install 'pip<24.1'
+	$(LEGACY_PIP) install -c requirements/legacy.txt $(BUILD_TOOLS)
+	$(LEGACY_PIP) install $$(grep -E '^(torch|numpy)==' requirements/legacy.txt)
+	@touch $@
+
+$(LEGACY)/.stamp-fairseq: $(LEGACY)/.stamp-torch
+	@echo "== 3/4 fairseq 0.12.2 (compiles its extensions: a few minutes)"
+	$(LEGACY_PIP) install --no-build-isolation -c requirements/legacy.txt $(FAIRSEQ_NEEDS)
+	$(LEGACY_PIP) install --no-deps $$(grep '^fairseq==' requirements/legacy.txt)
+	@touch $@
+
+$(LEGACY)/.stamp-package: $(LEGACY)/.stamp-fairseq setup.py requirements/legacy.txt
+	@echo "== 4/4 fairseq_birq and what it needs"
+	$(LEGACY_PIP) install --no-build-isolation -c requirements/legacy.txt -e '.[dev]'
+	$(LEGACY)/bin/python -c 'import torch, fairseq; print("torch", torch.__version__, "fairseq", fairseq.__version__)'
+	@touch $@
+
+# $(call check_tools,python): a C++ compiler, Python's headers and the venv module
+define check_tools
+command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "error: no C++ compiler found; fairseq is built from source. Debian and Ubuntu: install g++"; exit 1; }; \
+$(1) -c 'import ensurepip, venv' 2>/dev/null || { echo "error: $(1) has no venv module. Debian and Ubuntu: install python3-venv"; exit 1; }; \
+$(1) -c 'import os, sys, sysconfig; sys.exit(not os.path.exists(os.path.join(sysconfig.get_path("include"), "Python.h")))' || { echo "error: $(1) has no Python.h; fairseq is built from source. Debian and Ubuntu: install python3-dev"; exit 1; }
+endef
+
+# ---- what the environments are for
+
+demo: env
+	$(BIN)/python examples/demo/run.py --method $(METHOD) $(if $(DATA),--data "$(DATA)")
+
+test: env
+	$(BIN)/python -m pytest -m "not slow and not gpu" tests
+
+test-legacy: env-legacy
+	$(LEGACY)/bin/python -m pytest -m "not slow and not gpu" tests
+
+lint: env
+	$(BIN)/ruff check .
+
+bench: env $(PEERS)/.stamp
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/quantizer.py
+	$(BIN)/python benchmarks/step.py
+
+$(PEERS)/.stamp: requirements/bench.txt $(VENV)/.stamp-package
+	-$(PIP) install --no-deps --upgrade --target $(PEERS) -r requirements/bench.txt
+	@mkdir -p $(PEERS) && touch $@
+
+clean:
+	rm -rf $(VENV) $(LEGACY) build dist demo_run *.egg-info .pytest_cache .hypothesis .ruff_cache

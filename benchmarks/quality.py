@@ -1,0 +1,161 @@
+"""Run a table of experiments on real speech: pre-train, fine-tune, decode, and write the result table.
+
+    python benchmarks/quality.py examples/best_rq/table.yaml --data ../shared/data --out runs/best_rq_table --jobs 2
+
+The table's YAML names rows (a pre-training and a fine-tuning configuration with overrides) and seeds. Every step is
+one of fairseq's own commands in a process of its own; a step that is done is not run again, and one that was stopped
+goes on from its last checkpoint. Mean and standard deviation over seeds go between the two markers of the README
+beside the YAML, with the command, the seeds and the machine.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import editdistance
+import torch
+import yaml
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
+
+
+def run(command, log_path, threads):
+    """Run one command with its output in `log_path`; raise with the log's end where it fails."""
+    log_path.parent.mkdir(parents=True, exist_ok=True)
+    environment = dict(os.environ, OMP_NUM_THREADS=str(threads), MKL_NUM_THREADS=str(threads))
+    with open(log_path, "w") as log:
+        status = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment, cwd=log_path.parent)
+    if status.returncode:
+        tail = "\n".join(log_path.read_text().splitlines()[-15:])
+        raise SystemExit(f"error: {' '.join(map(str, command))} failed:\n{tail}")
+
+
+def train(step, data, folder, seed, threads, extra=()):
+    """Train one configuration into `folder` and return its checkpoint; nothing to do where it is complete."""
+    done = folder / "done"
+    if not done.exists():
+        config = REPOSITORY / "examples" / step["config"]
+        command = [BIN / "fairseq-hydra-train", "--config-dir", config.parent, "--config-name", config.name]
+        command += [f"common.user_dir={REPOSITORY / 'fairseq_birq'}", f"task.data={data}", f"common.seed={seed}"]
+        command += [f"model.seed={seed}", f"checkpoint.save_dir={folder}", f"common.log_file={folder / 'log.json'}"]
+        folder.mkdir(parents=True, exist_ok=True)
+        run([*command, *extra, *step.get("overrides", [])], folder / "train.log", threads)
+        done.touch()
+    best = folder / "checkpoint_best.pt"
+    return best if step.get("best", False) else folder / "checkpoint_last.pt"
+
+
+def decode(checkpoint, data, subset, folder, threads, options=()):
+    """Decode with fairseq-generate; return {"wer": %, "cer": %} over the whole subset."""
+    command = [BIN / "fairseq-generate", data, "--user-dir", REPOSITORY / "fairseq_birq", "--task", "birq_asr"]
+    command += ["--path", checkpoint, "--gen-subset", subset, "--scoring", "wer", "--post-process", "letter"]
+    name = re.sub(r"[^\w.=-]+", "_", "_".join([subset, *map(str, options)]))[-120:]
+    log_path = folder / f"decode_{name}.txt"
+    if not log_path.exists() or "Generate" not in log_path.read_text():
+        run([*command, *options, "--max-tokens", "1600000"], log_path, threads)
+    return score(log_path.read_text())
+
+
+def score(output):
+    """WER and CER in % from fairseq-generate's T- and D- lines."""
+    lines = {kind: dict(re.findall(rf"^{kind}-(\d+)\t(.*)$", output, re.M)) for kind in "TD"}
+    errors = {"wer": 0, "cer": 0}
+    lengths = {"wer": 0, "cer": 0}
+    for index, truth in lines["T"].items():
+        guess = lines["D"][index].split("\t")[-1]
+        for measure, split in (("wer", str.split), ("cer", list)):
+            errors[measure] += editdistance.eval(split(guess), split(truth))
+            lengths[measure] += len(split(truth))
+    return {measure: 100.0 * errors[measure] / lengths[measure] for measure in errors}
+
+
+def run_row(row, seed, table, data_root, out, threads):
+    """One row with one seed: returns its scores on every subset, greedy and with the language model."""
+    folder = out / re.sub(r"\W+", "_", row["name"]) / f"seed{seed}"
+    extra = []
+    if "pretrain" in row:
+        step = row["pretrain"]
+        overrides = [f"model.quantizer.seed={seed}"]
+        shared = out / "pretrain" / step["name"] / f"seed{seed}"
+        extra = [f"model.pretrained_path={train(step, data_root / step['data'], shared, seed, threads, overrides)}"]
+    step = row["finetune"]
+    data = data_root / step["data"]
+    checkpoint = train(step, data, folder, seed, threads, extra)
+    results = {}
+    for subset in ("dev", "test"):
+        results[f"{subset} greedy"] = decode(checkpoint, data, subset, folder, threads)
+    if "lm" in table:
+        options = choose_lm(table["lm"], checkpoint, data, folder, threads)
+        for subset in ("dev", "test"):
+            results[f"{subset} lm"] = decode(checkpoint, data, subset, folder, threads, options)
+    (folder / "result.json").write_text(json.dumps(results, indent=1))
+    print(f"{row['name']}, seed {seed}: " + json.dumps(results), flush=True)
+    return results
+
+
+def choose_lm(settings, checkpoint, data, folder, threads):
+    """The decoder options with the lowest WER on dev."""
+    fixed = ["--decoder", "lexicon", "--lexicon", data / settings["lexicon"], "--kenlm", data / settings["kenlm"]]
+    fixed += ["--beam", settings["beam"]]
+    choices = []
+    for weight in settings["lm_weight"]:
+        for word_score in settings["word_score"]:
+            options = [*map(str, fixed), "--lm-weight", str(weight), "--word-score", str(word_score)]
+            choices.append((decode(checkpoint, data, "dev", folder, threads, options)["wer"], options))
+    return min(choices)[1]
+
+
+def summarise(values):
+    spread = statistics.stdev(values) if len(values) > 1 else 0.0
+    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
+
+
+def write_table(table, results, readme, command):
+    """Put the table between the markers of `readme`."""
+    columns = [(subset, how, measure) for subset in ("dev", "test") for how in ("greedy", "lm") for measure in ("cer", "wer")]
+    columns = [(s, h, m) for s, h, m in columns if any(f"{s} {h}" in r for rows in results.values() for r in rows)]
+    lines = ["| row | " + " | ".join(f"{s} {m.upper()} {'greedy' if h == 'greedy' else '+ LM'}" for s, h, m in columns) + " |"]
+    lines.append("| --- |" + " --- |" * len(columns))
+    for name, rows in results.items():
+        cells = [summarise([row[f"{subset} {how}"][measure] for row in rows]) for subset, how, measure in columns]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    note = f"Per cent, mean ± standard deviation over seeds {table['seeds']}. Machine: {os.cpu_count()} CPU cores "
+    note += f"({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}. Made by `{command}`."
+    text = readme.read_text()
+    start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
+    readme.write_text(text[:start] + "\n" + "\n".join(lines) + "\n\n" + note + "\n" + text[end:])
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the corpora's folders")
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=1, help="rows that run at once, each on cores / jobs threads")
+    parser.add_argument("--rows", nargs="*", help="only rows whose name contains one of these")
+    parser.add_argument("--seeds", nargs="*", type=int)
+    parser.add_argument("--no-write", action="store_true", help="print results, leave the README alone")
+    args = parser.parse_args()
+    table = yaml.safe_load(args.table.read_text())
+    seeds = args.seeds or table["seeds"]
+    rows = [row for row in table["rows"] if not args.rows or any(part in row["name"] for part in args.rows)]
+    threads = max(1, os.cpu_count() // args.jobs)
+    data, out = args.data.resolve(), args.out.resolve()
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        futures = {(row["name"], seed): pool.submit(run_row, row, seed, table, data, out, threads) for seed in seeds for row in rows}
+        results = {row["name"]: [futures[row["name"], seed].result() for seed in seeds] for row in rows}
+    if not args.no_write:
+        write_table(table, results, args.table.parent / "README.md", f"python benchmarks/quality.py {args.table}")
+
+
+if __name__ == "__main__":
+    main()

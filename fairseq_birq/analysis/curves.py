@@ -1,0 +1,141 @@
+"""Training curves and code usage from fairseq's log (`common.log_format=json`), as one PNG."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List
+
+from fairseq_birq.errors import UserError
+
+# Okabe and Ito's colours, which people with colour-blindness tell apart; line styles differ too
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+STYLES = ("-", "--", "-.", ":")
+
+Log = Dict[str, Dict[int, Dict[str, float]]]  # group ("train_inner", "train", a valid subset) -> update -> name -> value
+
+
+@dataclass
+class Line:
+    label: str
+    points: Dict[int, float]  # update -> value
+
+
+@dataclass
+class Panel:
+    title: str
+    unit: str
+    lines: List[Line]
+
+
+def read_log(path) -> Log:
+    """Every JSON line of a log, whatever stands before the brace; the last one wins where an update occurs twice.
+
+    Raises:
+        UserError: the file is missing or has no such line.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"{path}: no such log. Train with `common.log_format=json` and keep the output")
+    log: Log = {}
+    with path.open(errors="replace") as lines:
+        for line in lines:
+            record = parse_line(line)
+            if record is not None:
+                group, update, values = record
+                log.setdefault(group, {})[update] = values
+    if not log:
+        raise UserError(f"{path}: no line with training statistics. Train with `common.log_format=json`")
+    return log
+
+
+def parse_line(line: str):
+    """(group, update, values) of one line of fairseq's log, or None where it is no statistics line."""
+    start = line.find("{")
+    try:
+        fields = json.loads(line[start:]) if start >= 0 else None
+    except ValueError:
+        return None
+    counters = [key for key in fields if key.endswith("num_updates")] if isinstance(fields, dict) else []
+    if not counters:
+        return None
+    prefix = counters[0][: -len("num_updates")]
+    values = {key[len(prefix) :]: _number(value) for key, value in fields.items() if key.startswith(prefix)}
+    update = int(float(fields[counters[0]]))
+    return prefix.rstrip("_") or "train_inner", update, {key: value for key, value in values.items() if value is not None}
+
+
+def _number(value):
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return None
+
+
+def series(log: Log, group: str, name: str) -> Dict[int, float]:
+    """update -> value, in order; empty where the log lacks it."""
+    return {update: values[name] for update, values in sorted(log.get(group, {}).items()) if name in values}
+
+
+def pretraining_panels(log: Log) -> List[Panel]:
+    """Loss, masked accuracy beside the share of the most frequent code, and code perplexity, per target source."""
+    subsets = [group for group in log if group not in ("train", "train_inner")]
+    sources = sorted({name[len("perplexity_") :] for group in log.values() for values in group.values()
+                      for name in values if name.startswith("perplexity_")})  # fmt: skip
+    loss = [Line("training", series(log, "train_inner", "loss"))]
+    loss += [Line(subset, series(log, subset, "loss")) for subset in subsets]
+    accuracy, usage, share = [], [], []
+    for source in sources:
+        accuracy.append(Line(f"{source}: accuracy", series(log, "train_inner", f"accuracy_{source}")))
+        accuracy.append(Line(f"{source}: most frequent code", series(log, "train_inner", f"top_share_{source}")))
+        usage.append(Line(source, series(log, "train_inner", f"perplexity_{source}")))
+        share.append(Line(source, series(log, "train_inner", f"used_share_{source}")))
+    return [
+        Panel("pre-training loss", "nats per masked frame", loss),
+        Panel("prediction of masked codes", "share of masked frames", accuracy),
+        Panel("code perplexity", "codes", usage),
+        Panel("codes in use", "share of the codebook", share),
+    ]
+
+
+def finetuning_panels(logs: Dict[str, Log], subset: str) -> List[Panel]:
+    """Word and character error rate on `subset` while fine-tuning, one line per run. logs: label -> log."""
+    return [
+        Panel(f"{name.upper()} on {subset}", "%", [Line(label, series(log, subset, name)) for label, log in logs.items()])
+        for name in ("wer", "cer")
+    ]
+
+
+def draw(panels: List[Panel], path) -> Path:
+    """Draw panels two to a row into the PNG `path` and return it. Lines without points are left out.
+
+    Raises:
+        UserError: matplotlib is missing, or no panel has a point.
+    """
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise UserError("the picture needs matplotlib: pip install 'fairseq_birq[plot]'") from None
+    panels = [panel for panel in panels if any(line.points for line in panel.lines)]
+    if not panels:
+        raise UserError(f"nothing to draw for {path}: the log has none of the curves")
+    rows = (len(panels) + 1) // 2
+    figure = Figure(figsize=(11, 3.4 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    for number, panel in enumerate(panels, start=1):
+        _draw_panel(figure.add_subplot(rows, 2, number), panel)
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120)
+    return Path(path)
+
+
+def _draw_panel(axes, panel):
+    for number, line in enumerate(line for line in panel.lines if line.points):
+        updates, values = zip(*sorted(line.points.items()))
+        colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
+        marker = "o" if len(updates) < 3 else None
+        axes.plot(updates, values, style, color=colour, label=line.label, linewidth=1.8, marker=marker)
+    axes.set(title=panel.title, xlabel="updates", ylabel=panel.unit)
+    axes.set_ylim(0, 1.08 * max(max(line.points.values()) for line in panel.lines if line.points) or 1)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize="small")

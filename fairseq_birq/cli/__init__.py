@@ -1,0 +1,1 @@
+"""Console scripts: arguments in, one library call, readable errors out."""

@@ -1,0 +1,1 @@
+"""From manifests and audio files to padded batches of waveforms."""

@@ -1,0 +1,104 @@
+"""Audio files: what they hold, and their samples as mono float32 at the wanted rate."""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Tuple
+
+import numpy as np
+import soundfile
+import soxr
+
+from fairseq_birq.errors import UserError
+
+UNKNOWN_LENGTH = 2**62  # libsndfile reports about 2**63 frames for streams whose end it cannot find
+
+
+class AudioError(UserError):
+    """An audio file that cannot be used; the text names it and says why."""
+
+
+@dataclass(frozen=True)
+class AudioInfo:
+    num_samples: int  # per channel, at the file's own rate
+    sample_rate: int  # Hz
+    channels: int
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+def probe(path: str, check_end: bool = False) -> AudioInfo:
+    """What the header of an audio file says.
+
+    check_end: also decode the last sample, which finds files that were cut short.
+
+    Raises:
+        AudioError: the file is missing, unreadable, holds no samples, or (check_end) ends early.
+    """
+    with _opened(path) as file:
+        if check_end:
+            _decode(file, path, file.frames - 1, 1)
+        return AudioInfo(file.frames, file.samplerate, file.channels)
+
+
+def read(path: str, sample_rate: int, offset: int = 0, num_samples: int = -1) -> Tuple[np.ndarray, int]:
+    """Samples of an audio file as the mean of its channels, resampled if its rate is another one.
+
+    sample_rate: Hz, of the result; offset and num_samples count in samples at this rate
+    num_samples: length of the result at most; -1 reads to the end
+
+    Returns:
+        wave: (S,) float32; [-1, 1] for integer formats
+        file_frames: samples per channel in the whole file, at its own rate
+
+    Raises:
+        AudioError: as in `probe`, or the samples are truncated or not finite.
+    """
+    with _opened(path) as file:
+        rate, file_frames = file.samplerate, file.frames
+        start = min(offset * rate // sample_rate, file_frames)
+        count = file_frames - start
+        if num_samples >= 0:
+            count = min(count, -(-num_samples * rate // sample_rate))
+        wave = _decode(file, path, start, count).mean(axis=1)
+    if not np.isfinite(wave).all():
+        raise AudioError(f"{path}: holds samples that are not finite (NaN or infinity)")
+    if rate != sample_rate:
+        wave = soxr.resample(wave, rate, sample_rate)
+    return (wave if num_samples < 0 else wave[:num_samples]), file_frames
+
+
+@contextmanager
+def _opened(path):
+    """An open soundfile with at least one sample."""
+    if not os.path.isfile(path):
+        raise AudioError(f"{path}: no such file")
+    if os.path.getsize(path) == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    try:
+        file = soundfile.SoundFile(path)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
+    with file:
+        if not 0 < file.frames < UNKNOWN_LENGTH:
+            raise AudioError(f"{path}: holds no samples")
+        yield file
+
+
+def _decode(file, path, start, count):
+    """(count, channels) float32 from sample `start` on."""
+    try:
+        if start:
+            file.seek(start)
+        wave = file.read(count, dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise AudioError(f"{path}: truncated or damaged ({_reason(error)})") from error
+    if len(wave) < count:
+        raise AudioError(f"{path}: truncated, {start + len(wave)} of {file.frames} samples are there")
+    return wave
+
+
+def _reason(error):
+    return getattr(error, "error_string", str(error)).rstrip(".")

@@ -1,0 +1,233 @@
+"""fairseq dataset of waveforms, with letters as targets if there are any."""
+
+import logging
+import math
+from typing import List, Optional
+
+import numpy as np
+import torch
+from fairseq.data import FairseqDataset
+from torch import Tensor
+
+from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.manifest import Manifest
+from fairseq_birq.errors import UserError
+
+logger = logging.getLogger(__name__)
+
+ROWS_PROBED_FOR_RATE = 10  # the first readable one of these tells the corpus' sample rate
+
+
+class AudioDataset(FairseqDataset):
+    """Utterances of a manifest; fairseq's `max_tokens` counts their samples (640000 = 40 s at 16 kHz).
+
+    sample_rate: Hz; files at another rate are resampled
+    max_samples: longer utterances are cut to this, at a place that depends on (seed, epoch, row) alone;
+        with labels nothing is cut
+    min_samples: shorter utterances are left out, with one log line that counts them
+    on_bad_audio: "skip" counts and names files that cannot be used, "error" stops at the first
+    bad_audio_budget: share of the manifest's rows that may be skipped before it is an error; per process
+    labels: per row a 1-D LongTensor without padding
+
+    Raises:
+        UserError: no row is long enough, or the number of labels is not that of the rows.
+    """
+
+    def __init__(
+        self,
+        manifest: Manifest,
+        sample_rate: int = 16000,
+        max_samples: Optional[int] = None,
+        min_samples: int = 1,
+        on_bad_audio: str = "skip",
+        bad_audio_budget: float = 0.01,
+        seed: int = 1,
+        labels: Optional[List[Tensor]] = None,
+        pad_index: int = 1,
+    ):
+        super().__init__()
+        if labels is not None and len(labels) != len(manifest):
+            raise UserError(f"{manifest.path}: has {len(manifest)} rows, but there are {len(labels)} labels")
+        self.manifest = manifest
+        self.sample_rate = sample_rate
+        self.max_samples = max_samples if labels is None else None
+        self.seed = seed
+        self.labels = labels
+        self.pad_index = pad_index
+        self.bad_rows_allowed = 0 if on_bad_audio == "error" else math.ceil(bad_audio_budget * len(manifest))
+        self.full_sizes = self._sizes_at_sample_rate()
+        self.sizes = self.full_sizes if self.max_samples is None else np.minimum(self.full_sizes, self.max_samples)
+        self._usable = self._long_enough(min_samples)
+        # Shared with worker processes, which outlive epochs.
+        self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
+        self._is_bad = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
+
+    def __len__(self):
+        return len(self.manifest)
+
+    def __getitem__(self, index):
+        """{"id", "waveform": (S,) float} or, if the file cannot be used, {"id", "bad": why}."""
+        index = int(index)
+        try:
+            waveform = self._read(index)
+        except AudioError as error:
+            return {"id": index, "bad": str(error)}
+        item = {"id": index, "waveform": torch.from_numpy(waveform)}
+        if self.labels is not None:
+            item["target"] = self.labels[index]
+        return item
+
+    def collater(self, samples):
+        """Pad to the longest; bad items are dropped and counted, so that B may be 0.
+
+        Returns:
+            id: (B,) long; net_input: waveform (B, S) float, padding_mask (B, S) bool, ids (B,) long;
+            bad_audio: int; user_error: text or None, see `raise_user_error`;
+            with labels target (B, L) long, target_lengths (B,) long and ntokens
+        """
+        if not samples:
+            return {}  # fairseq's mark for "this process has no batch left"
+        good = [sample for sample in samples if "waveform" in sample]
+        bad = [sample for sample in samples if "bad" in sample]
+        ids = torch.tensor([sample["id"] for sample in good], dtype=torch.long)
+        waveform, lengths = _pad([sample["waveform"] for sample in good], 0.0, torch.float)
+        padding_mask = torch.arange(waveform.size(1)) >= lengths.unsqueeze(1)
+        batch = {
+            "id": ids,
+            "net_input": {"waveform": waveform, "padding_mask": padding_mask, "ids": ids},
+            "bad_audio": len(bad),
+            "user_error": self._note_bad(bad),
+        }
+        if self.labels is not None:
+            batch["target"], batch["target_lengths"] = _pad(
+                [sample["target"] for sample in good], self.pad_index, torch.long
+            )
+            batch["ntokens"] = int(batch["target_lengths"].sum())
+        return batch
+
+    def num_tokens(self, index):
+        return int(self.sizes[index])
+
+    def num_tokens_vec(self, indices):
+        return self.sizes[indices]
+
+    def size(self, index):
+        return int(self.sizes[index])
+
+    def ordered_indices(self):
+        """Rows from long to short, equally long ones shuffled by numpy's seed, which fairseq sets per epoch."""
+        order = np.lexsort([np.random.permutation(len(self._usable)), self.sizes[self._usable]])[::-1]
+        return self._usable[order]
+
+    def filter_indices_by_size(self, indices, max_sizes):
+        """Leave out what exceeds `max_sizes` samples; counted and reported here, so that fairseq does not stop."""
+        if max_sizes is None:
+            return indices, []
+        limit = min(max_sizes) if isinstance(max_sizes, (tuple, list)) else max_sizes
+        return self._drop_longer(indices, limit), []
+
+    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
+        """As in fairseq, but utterances over `max_tokens` are reported skips and no last batch gets lost.
+
+        fairseq's default multiple of 8 drops a last batch of another size; audio gains nothing from it.
+        """
+        if max_tokens is not None:
+            indices = self._drop_longer(indices, max_tokens)
+        return super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple=1)
+
+    def set_epoch(self, epoch):
+        self._epoch.fill_(epoch)
+
+    def _read(self, index):
+        """(S,) float32, cropped; S may be a sample off `sizes` where the rate was changed."""
+        path, expected = self.manifest.audio_path(index), int(self.manifest.num_samples[index])
+        offset, count = self._crop(index)
+        waveform, file_frames = read(path, self.sample_rate, offset, count)
+        if file_frames != expected:
+            raise AudioError(
+                f"{path}: holds {file_frames} samples, but {self.manifest.path} says {expected}; "
+                "make the manifest again with birq-manifest"
+            )
+        return waveform
+
+    def _crop(self, index):
+        """(first sample, number of samples) to read; -1 reads all."""
+        surplus = int(self.full_sizes[index] - self.sizes[index])
+        if surplus <= 0:
+            return 0, -1
+        generator = np.random.default_rng([self.seed, int(self._epoch), index])
+        return int(generator.integers(surplus + 1)), self.max_samples
+
+    def _sizes_at_sample_rate(self):
+        """(rows,) int64. The manifest counts at the files' own rate, which the first readable row tells."""
+        rate = self._file_rate()
+        if rate == self.sample_rate:
+            return self.manifest.num_samples
+        logger.info(f"{self.manifest.path}: audio is at {rate} Hz, resampling to {self.sample_rate} Hz")
+        return -(-self.manifest.num_samples * self.sample_rate // rate)
+
+    def _file_rate(self):
+        errors = []
+        for index in range(min(len(self.manifest), ROWS_PROBED_FOR_RATE)):
+            try:
+                return probe(self.manifest.audio_path(index)).sample_rate
+            except AudioError as error:
+                errors.append(str(error))
+        raise UserError(f"{self.manifest.path}: none of its first {len(errors)} audio files can be used; {errors[0]}")
+
+    def _long_enough(self, min_samples):
+        usable = np.flatnonzero(self.full_sizes >= max(min_samples, 1))
+        left_out = len(self) - len(usable)
+        bound = f"{min_samples / self.sample_rate:.2f} s"
+        if len(usable) == 0:
+            raise UserError(f"{self.manifest.path}: all {len(self)} utterances are shorter than {bound}")
+        if left_out:
+            logger.warning(f"{self.manifest.path}: left out {left_out} of {len(self)} utterances, shorter than {bound}")
+        return usable
+
+    def _drop_longer(self, indices, limit):
+        too_long = self.sizes[indices] > limit
+        if not too_long.any():
+            return indices
+        longest = int(self.sizes[indices].max())
+        counted = f"{int(too_long.sum())} of {len(indices)} utterances"
+        advice = f"longer than max_tokens={limit} samples; the longest has {longest}. Raise dataset.max_tokens to keep them"
+        if too_long.all():
+            raise UserError(f"{self.manifest.path}: {counted} are {advice}")
+        logger.warning(f"{self.manifest.path}: left out {counted}, {advice}")
+        return indices[~too_long]
+
+    def _note_bad(self, bad):
+        """Log each bad row once; return the text of the error when there are more than the budget allows."""
+        for sample in bad:
+            if not self._is_bad[sample["id"]]:
+                self._is_bad[sample["id"]] = True
+                logger.warning(f"bad audio: {sample['bad']}")
+        count = int(self._is_bad.sum()) if bad else 0
+        if count <= self.bad_rows_allowed:
+            return None
+        if self.bad_rows_allowed == 0:
+            return f"{bad[-1]['bad']} (set on_bad_audio=skip and a bad_audio_budget to go on without such files)"
+        return (
+            f"{self.manifest.path}: {count} of {len(self)} audio files cannot be used, and bad_audio_budget allows "
+            f"{self.bad_rows_allowed}; the last one: {bad[-1]['bad']}"
+        )
+
+
+def raise_user_error(batch) -> None:
+    """Raise the `UserError` that a collater found, in the main process and not in a worker.
+
+    Raises:
+        UserError: the batch carries one.
+    """
+    if batch.get("user_error"):
+        raise UserError(batch["user_error"])
+
+
+def _pad(rows, value, dtype):
+    """(B, L) filled up with `value` on the right, and (B,) lengths. rows: 1-D tensors."""
+    lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
+    padded = torch.full((len(rows), int(lengths.max()) if rows else 0), value, dtype=dtype)
+    for target, row in zip(padded, rows):
+        target[: len(row)] = row
+    return padded, lengths

@@ -1,0 +1,168 @@
+"""Beam search over the words of a lexicon with an n-gram language model: flashlight-text and KenLM."""
+
+from pathlib import Path
+from typing import Dict, List, NamedTuple, Optional, Sequence
+
+from torch import Tensor
+
+from fairseq_birq.decoding.base import Decoder, Hypothesis, collapse
+from fairseq_birq.errors import UserError
+
+INSTALL_HINT = "the lexicon decoder needs flashlight-text and KenLM: pip install 'fairseq_birq[decode]'"
+
+
+class LexiconDecoder(Decoder):
+    """Words of a lexicon that maximise, over words W and their CTC paths p (the best path, not the sum),
+
+        log P(p) + lm_weight x log10 P_lm(W) + word_score x |W| + sil_weight x boundary frames of p.
+
+    Args:
+        symbols: the dictionary, in the order of the emissions.
+        blank: index of CTC's blank.
+        word_boundary: the symbol after every word; it may be silent for any number of frames.
+        lexicon: file of `word<TAB>l e t t e r s |`; several lines for a word with several spellings.
+        kenlm: n-gram model over words, or None for no language model.
+        beam: hypotheses kept per frame.
+        beam_size_token: letters tried per frame; 0 tries all.
+        beam_threshold: hypotheses this far behind the best are dropped.
+        nbest: hypotheses returned; they can be fewer.
+
+    Raises:
+        UserError: flashlight-text or KenLM is not installed, a file is missing or malformed, or a number out of range.
+    """
+
+    def __init__(
+        self,
+        symbols: Sequence[str],
+        blank: int,
+        lexicon: Optional[str],
+        word_boundary: str = "|",
+        kenlm: Optional[str] = None,
+        lm_weight: float = 0.0,
+        word_score: float = 0.0,
+        sil_weight: float = 0.0,
+        beam: int = 50,
+        beam_size_token: int = 0,
+        beam_threshold: float = 50.0,
+        nbest: int = 1,
+    ):
+        flashlight = _import_flashlight()
+        if beam < 1 or nbest < 1:
+            raise UserError(f"`--beam` and `--nbest` must be at least 1, but are {beam} and {nbest}")
+        indices = {symbol: index for index, symbol in enumerate(symbols)}
+        if word_boundary not in indices:
+            raise UserError(f"the dictionary lacks {word_boundary!r}, the word boundary that the lexicon decoder needs")
+        self.blank, self.boundary, self.nbest = blank, indices[word_boundary], nbest
+        self.vocabulary_size = len(symbols)
+        spellings = read_lexicon(lexicon, indices)
+        self.words = flashlight.Dictionary(list(spellings) + [w for w in ["<unk>"] if w not in spellings])
+        self.words.set_default_index(self.words.get_index("<unk>"))
+        model = _load_language_model(flashlight, kenlm, self.words)
+        options = flashlight.LexiconDecoderOptions(
+            beam_size=beam,
+            beam_size_token=min(beam_size_token or len(symbols), len(symbols)),
+            beam_threshold=beam_threshold,
+            lm_weight=lm_weight,
+            word_score=word_score,
+            unk_score=-float("inf"),
+            sil_score=sil_weight,
+            log_add=False,
+            criterion_type=flashlight.CriterionType.CTC,
+        )
+        trie = self._build_trie(flashlight, spellings, model)
+        unknown = self.words.get_index("<unk>")
+        self.search = flashlight.LexiconDecoder(options, trie, model, self.boundary, blank, unknown, [], False)
+
+    def _build_trie(self, flashlight, spellings, model):
+        trie = flashlight.Trie(self.vocabulary_size, self.boundary)
+        start = model.start(False)
+        for word, variants in spellings.items():
+            index = self.words.get_index(word)
+            _, score = model.score(start, index)
+            for spelling in variants:
+                trie.insert(spelling, index, score)
+        trie.smear(flashlight.SmearingMode.MAX)
+        return trie
+
+    def decode_one(self, log_probs: Tensor) -> List[Hypothesis]:
+        if len(log_probs) == 0:
+            return [collapse([], log_probs, self.blank, words=[], score=0.0)]
+        emissions = log_probs.contiguous()
+        results = self.search.decode(emissions.data_ptr(), *emissions.shape)
+        if not results:
+            return [collapse([self.blank] * len(emissions), emissions, self.blank, words=[])]
+        return [self._hypothesis(result, emissions) for result in results[: self.nbest]]
+
+    def _hypothesis(self, result, emissions) -> Hypothesis:
+        path = result.tokens[1:-1]  # flashlight adds a frame at both ends
+        words = [self.words.get_entry(word) for word in result.words if word >= 0]
+        return self._without_extra_boundaries(collapse(path, emissions, self.blank, words, result.score))
+
+    def _without_extra_boundaries(self, found: Hypothesis) -> Hypothesis:
+        """Silence before the first word and between words is no letter of the transcript."""
+        is_boundary = found.tokens == self.boundary
+        kept = ~is_boundary
+        kept[1:] |= ~is_boundary[:-1]
+        return Hypothesis(
+            found.tokens[kept], found.score, found.token_scores[kept], found.token_frames[kept], found.words
+        )
+
+
+def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:
+    """Spellings of each word as dictionary indices. indices: symbol -> index.
+
+    Raises:
+        UserError: the file is missing or empty, or a line has no spelling or a letter that the dictionary lacks.
+    """
+    if not path or not Path(path).is_file():
+        raise UserError(f"lexicon {path} does not exist; give a file of `word<TAB>l e t t e r s |` lines as --lexicon")
+    spellings: Dict[str, List[List[int]]] = {}
+    with open(path, encoding="utf-8") as file:
+        for number, line in enumerate(file, start=1):
+            if not line.strip():
+                continue
+            word, *letters = line.split()
+            unknown = [letter for letter in letters if letter not in indices]
+            if unknown:
+                raise UserError(
+                    f"{path}, line {number}: {word!r} is spelt with {unknown[0]!r}, which the dictionary lacks"
+                )
+            if not letters:
+                raise UserError(f"{path}, line {number}: {word!r} has no spelling; write `word<TAB>l e t t e r s |`")
+            spellings.setdefault(word, []).append([indices[letter] for letter in letters])
+    if not spellings:
+        raise UserError(f"{path}: has no words")
+    return spellings
+
+
+class _Flashlight(NamedTuple):
+    CriterionType: type
+    Dictionary: type
+    KenLM: type
+    LexiconDecoder: type
+    LexiconDecoderOptions: type
+    SmearingMode: type
+    Trie: type
+    ZeroLM: type
+
+
+def _import_flashlight() -> _Flashlight:
+    try:
+        from flashlight.lib.text import decoder
+        from flashlight.lib.text.decoder.kenlm import KenLM
+        from flashlight.lib.text.dictionary import Dictionary
+    except ImportError as error:
+        raise UserError(f"{INSTALL_HINT} ({error})") from None
+    known = {"KenLM": KenLM, "Dictionary": Dictionary}
+    return _Flashlight(**{name: known.get(name) or getattr(decoder, name) for name in _Flashlight._fields})
+
+
+def _load_language_model(flashlight, path, words):
+    if not path:
+        return flashlight.ZeroLM()
+    if not Path(path).is_file():
+        raise UserError(f"language model {path} does not exist; --kenlm wants an .arpa file or KenLM's binary")
+    try:
+        return flashlight.KenLM(str(path), words)
+    except Exception as error:  # KenLM's own C++ exceptions arrive as RuntimeError and others
+        raise UserError(f"language model {path} cannot be read by KenLM: {error}") from None

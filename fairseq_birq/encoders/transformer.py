@@ -1,0 +1,109 @@
+"""wav2vec 2.0's Transformer, from fairseq: pre-norm layers after a convolutional positional embedding."""
+
+import math
+from typing import Tuple
+
+import torch
+from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder as FairseqTransformer
+from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
+from torch import Tensor, nn
+
+from fairseq_birq.encoders.base import Encoder, LayerInputs, RowDropout, padding_or_none
+from fairseq_birq.errors import UserError
+
+
+class TransformerEncoder(Encoder):
+    """fairseq's layers (Baevski et al. 2020, arXiv 2006.11477, section 2), run by us.
+
+    The positional convolution (kernel 128, 16 groups) sees zeros in place of padding, and nothing is padded to a
+    multiple of some length, so outputs do not depend on the batch. The final layer norm belongs to the last layer.
+
+    Args:
+        dropout, attention_dropout, activation_dropout, layer_dropout: as in `EncoderConfig`.
+        checkpoint_activations: recompute layers in the backward pass.
+        attention_window: must be 0.
+        conv_kernel, conv_norm, positions: the Conformer's; without effect here.
+
+    Raises:
+        UserError: `num_heads` does not divide `dim`, or `attention_window` is set.
+    """
+
+    def __init__(
+        self,
+        num_layers,
+        dim,
+        ffn_dim,
+        num_heads,
+        conv_kernel=31,
+        conv_norm="layer",
+        positions="rotary",
+        attention_window=0,
+        dropout=0.1,
+        attention_dropout=0.1,
+        activation_dropout=0.0,
+        layer_dropout=0.0,
+        checkpoint_activations=False,
+    ):
+        super().__init__(num_layers, dim, layer_dropout, checkpoint_activations)
+        if num_heads <= 0 or dim % num_heads:
+            raise UserError(f"`encoder.num_heads` must divide `encoder.dim`, but {num_heads} does not divide {dim}")
+        if attention_window > 0:
+            raise UserError("`encoder.attention_window` needs `encoder.name: conformer`; set it to 0 for the transformer")
+        model = FairseqTransformer(
+            Wav2Vec2Config(
+                encoder_layers=num_layers,
+                encoder_embed_dim=dim,
+                encoder_ffn_embed_dim=ffn_dim,
+                encoder_attention_heads=num_heads,
+                dropout=dropout,
+                attention_dropout=attention_dropout,
+                activation_dropout=activation_dropout,
+                layer_norm_first=True,
+                conv_pos_groups=math.gcd(16, dim),
+            )
+        )
+        self.position_conv, self.final_norm = model.pos_conv, model.layer_norm
+        self.dropout = RowDropout(dropout)
+        self.layers = nn.ModuleList(_RowLayer(layer) for layer in model.layers)
+
+    def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+        padding_mask = padding_or_none(padding_mask)
+        if start == 0:
+            x = x if padding_mask is None else x.masked_fill(padding_mask[..., None], 0.0)
+            x = x + self.position_conv(x.transpose(1, 2)).transpose(1, 2)
+            x = self.dropout(x, clean_rows)
+        return x, LayerInputs(padding_mask, clean_rows=clean_rows)
+
+    def apply_layer(self, index: int, x: Tensor, inputs: LayerInputs) -> Tensor:
+        x = self.layers[index](x, inputs)
+        return self.final_norm(x) if index == self.num_layers - 1 else x
+
+
+class _RowLayer(nn.Module):
+    """A fairseq layer that computes the clean rows of a batch in a second call, in eval mode."""
+
+    def __init__(self, layer):
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
+        """x: (B, T, d) float -> (B, T, d)."""
+        clean_rows = inputs.clean_rows if self.training else 0
+        if clean_rows == 0:
+            return self._call(x, inputs.padding_mask)
+        clean = self._call_in_eval_mode(x[-clean_rows:], inputs.last_rows(clean_rows).padding_mask)
+        num_noisy = x.shape[0] - clean_rows
+        if num_noisy == 0:
+            return clean
+        padding_mask = None if inputs.padding_mask is None else inputs.padding_mask[:num_noisy]
+        return torch.cat([self._call(x[:num_noisy], padding_mask), clean])
+
+    def _call_in_eval_mode(self, x: Tensor, padding_mask) -> Tensor:
+        self.layer.eval()
+        try:
+            return self._call(x, padding_mask)
+        finally:
+            self.layer.train()
+
+    def _call(self, x: Tensor, padding_mask) -> Tensor:
+        return self.layer(x.transpose(0, 1), self_attn_padding_mask=padding_mask)[0].transpose(0, 1)

@@ -1,0 +1,97 @@
+"""Every fixture of the tests is made here: audio of sines and noise, manifests, tiny configs."""
+
+from pathlib import Path
+
+import numpy as np
+import soundfile
+
+
+def tone(seconds, sample_rate=16000, seed=0):
+    """A few drifting sines and a little noise, (S,) float32 in [-0.5, 0.5]; differs by seed."""
+    rng = np.random.default_rng(seed)
+    time = np.arange(int(seconds * sample_rate)) / sample_rate
+    pitches = rng.uniform(100, 3000, size=(3, 1)) * (1 + 0.3 * np.sin(rng.uniform(1, 8, size=(3, 1)) * time))
+    wave = np.sin(2 * np.pi * np.cumsum(pitches, axis=1) / sample_rate).mean(0) * 0.4
+    return (wave + 0.01 * rng.standard_normal(time.size)).astype(np.float32)
+
+
+def write_audio(path, wave, sample_rate=16000):
+    """Write `wave` ((S,) or (S, channels)) and return its path; the suffix names the format."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(str(path), wave, sample_rate)
+    return path
+
+
+def write_manifest(folder, split="train", seconds=(1.0, 1.5, 2.0), texts=None, sample_rate=16000):
+    """A folder with one flac per entry of `seconds`, `<split>.tsv` and, with `texts`, `.wrd`/`.ltr`/`dict.ltr.txt`."""
+    folder = Path(folder)
+    rows = [str(folder.resolve())]
+    for index, duration in enumerate(seconds):
+        wave = tone(duration, sample_rate, seed=index)
+        path = write_audio(folder / split / f"{index:04d}.flac", wave, sample_rate)
+        rows.append(f"{path.relative_to(folder)}\t{wave.size}")
+    (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    if texts is not None:
+        letters = [" ".join(text.replace(" ", "|")) + " |" for text in texts]
+        (folder / f"{split}.wrd").write_text("\n".join(texts) + "\n")
+        (folder / f"{split}.ltr").write_text("\n".join(letters) + "\n")
+        symbols = sorted({symbol for line in letters for symbol in line.split()})
+        (folder / "dict.ltr.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols))
+    return folder
+
+
+def truncate(path, keep=0.5):
+    """Cut an audio file short, as a broken copy would be."""
+    path = Path(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * keep)])
+    return path
+
+
+def write_nan_audio(path, seconds=1.0, sample_rate=16000):
+    """A float wav whose middle sample is NaN."""
+    wave = tone(seconds, sample_rate)
+    wave[wave.size // 2] = np.nan
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(str(path), wave, sample_rate, subtype="FLOAT")
+    return Path(path)
+
+
+TINY_FRONTEND = {"name": "logmel", "num_mels": 80, "subsampling": "conv1d"}
+TINY_ENCODER = {"num_layers": 2, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}
+
+
+def tiny_config(config_class, encoder=None, **settings):
+    """A structured config of model `birq` or `birq_ctc` with a very small encoder."""
+    from omegaconf import OmegaConf
+
+    small = {"frontend": TINY_FRONTEND, "encoder": {**TINY_ENCODER, **(encoder or {})}}
+    return OmegaConf.merge(OmegaConf.structured(config_class), small, settings)
+
+
+def write_birq_checkpoint(path, **encoder):
+    """A checkpoint of a tiny random model `birq`, as fairseq writes it; returns the model."""
+    import torch
+    from omegaconf import OmegaConf
+
+    from fairseq_birq.config import BirqConfig
+    from fairseq_birq.model import BirqModel
+
+    quantizer = {"codebook_size": 16, "codebook_dim": 4}
+    cfg = tiny_config(BirqConfig, encoder=encoder, quantizer=quantizer)
+    model = BirqModel.build_model(cfg)
+    settings = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
+    torch.save({"cfg": {"model": settings}, "model": model.state_dict()}, str(path))
+    return model
+
+
+def waveform_batch(*seconds, sample_rate=16000):
+    """Padded tones: (B, S) float waveform, (B, S) bool padding_mask and (B,) ids."""
+    import torch
+
+    waves = [torch.from_numpy(tone(duration, sample_rate, seed)) for seed, duration in enumerate(seconds)]
+    lengths = torch.tensor([len(wave) for wave in waves])
+    waveform = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+    padding_mask = torch.arange(waveform.shape[1])[None, :] >= lengths[:, None]
+    return waveform, padding_mask, torch.arange(len(waves))

@@ -1,0 +1,116 @@
+"""The contract that every target source keeps, tested for each name in the registry."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from fairseq_birq.builders import build_targets
+from fairseq_birq.config import BirqConfig
+from fairseq_birq.errors import UserError
+from fairseq_birq.frontends import FRONTENDS
+from fairseq_birq.targets import TARGETS
+from fairseq_birq.targets.base import TargetInputs
+from tests.synth import tone
+
+FRONTEND_SETTINGS = {"logmel": {}, "waveform": {"waveform_dim": 16}}
+
+
+def build(name, frontend="logmel", **changes):
+    cfg = OmegaConf.merge(
+        OmegaConf.structured(BirqConfig),
+        {
+            "frontend": {"name": frontend, **FRONTEND_SETTINGS[frontend]},
+            "quantizer": {"codebook_size": 200, "codebook_dim": 8, "num_codebooks": 2},
+            "targets": {"use": [name]},
+        },
+        changes,
+    )
+    module = FRONTENDS[frontend](dim=16, **FRONTEND_SETTINGS[frontend])
+    return build_targets(cfg, module)[name], module
+
+
+def inputs_of(frontend, seconds, extra_padding=0.0, gain=1.0):
+    waves = [gain * torch.from_numpy(tone(duration, seed=index)) for index, duration in enumerate(seconds)]
+    samples = max(wave.numel() for wave in waves) + int(16000 * extra_padding)
+    waveform = torch.stack([torch.nn.functional.pad(wave, (0, samples - wave.numel())) for wave in waves])
+    padding_mask = torch.arange(samples) >= torch.tensor([wave.numel() for wave in waves])[:, None]
+    features = frontend.features(waveform, padding_mask)
+    lengths = frontend.output_length((~padding_mask).sum(1))
+    frame_padding_mask = torch.arange(int(frontend.output_length(samples))) >= lengths[:, None]
+    return TargetInputs(waveform, padding_mask, features, frame_padding_mask, ~frame_padding_mask)
+
+
+@pytest.fixture(params=sorted(TARGETS))
+def name(request):
+    return request.param
+
+
+@pytest.mark.parametrize("frontend", sorted(FRONTENDS))
+def test_one_code_per_selected_frame_and_codebook(name, frontend):
+    source, module = build(name, frontend)
+    inputs = inputs_of(module, [1.3, 0.7])
+    codes = source(inputs)
+    assert codes.dtype == torch.int64 and not codes.requires_grad
+    assert codes.shape == (int(inputs.selected.sum()), 2)
+    assert 0 <= codes.min() and codes.max() < 200
+
+
+@pytest.mark.parametrize("frontend", sorted(FRONTENDS))
+def test_codes_of_an_utterance_do_not_depend_on_its_batch(name, frontend):
+    source, module = build(name, frontend)
+    together = source(inputs_of(module, [1.3, 0.7, 2.1], extra_padding=0.9))
+    alone = [source(inputs_of(module, [1.3])), None, None]
+    full = inputs_of(module, [1.3, 0.7, 2.1])
+    for row, seconds in ((1, 0.7), (2, 2.1)):
+        samples = int(16000 * seconds)
+        features = module.features(full.waveform[row : row + 1, :samples], torch.zeros(1, samples, dtype=torch.bool))
+        steps = int(module.output_length(samples))
+        nothing = torch.zeros(1, steps, dtype=torch.bool)
+        cut = TargetInputs(full.waveform[row : row + 1, :samples], torch.zeros(1, samples, dtype=torch.bool), features, nothing, ~nothing)
+        alone[row] = source(cut)
+    assert torch.equal(together, torch.cat(alone))
+
+
+def test_selecting_frames_selects_their_codes(name):
+    source, module = build(name)
+    inputs = inputs_of(module, [1.3, 0.7])
+    every = source(inputs)
+    chosen = torch.rand(inputs.selected.shape) < 0.4
+    flat = chosen[inputs.selected]
+    inputs.selected = inputs.selected & chosen
+    assert torch.equal(source(inputs), every[flat])
+
+
+def test_state_dict_round_trip_and_fingerprint(name):
+    source, _ = build(name)
+    twin, _ = build(name)
+    twin.load_state_dict(source.state_dict())
+    other, _ = build(name, quantizer={"seed": 9})
+    with pytest.raises(UserError, match="fingerprint"):
+        other.load_state_dict(source.state_dict())
+
+
+@pytest.mark.parametrize("norm, changes", [("utterance", False), ("utterance+frame", False), ("frame", False), ("none", True)])
+def test_normalisation_takes_the_gain_out(norm, changes):
+    """A louder recording adds a constant to log-Mel: every normalisation removes it, none does not."""
+    source, module = build("raw_input", targets={"raw_input": {"quantizer_norm": norm}})
+    soft, loud = (source(inputs_of(module, [2.0], gain=gain)) for gain in (0.02, 1.0))
+    different = (soft != loud).float().mean().item()
+    assert different > 0.1 if changes else different < 0.02
+
+
+def test_vectors_of_raw_input_are_four_stacked_frames_of_unit_layer_norm():
+    source, module = build("raw_input")
+    inputs = inputs_of(module, [1.0])
+    vectors = source.vectors(inputs)
+    stacked = inputs.features.x[0, : vectors.shape[0] * 4].reshape(-1, 320)
+    expected = torch.nn.functional.layer_norm(stacked, (320,))
+    assert torch.allclose(vectors, expected, atol=1e-5)
+
+
+def test_silence_gives_codes():
+    source, module = build("raw_input")
+    waveform = torch.zeros(1, 16000)
+    nothing = torch.zeros(1, 24, dtype=torch.bool)
+    features = module.features(waveform, waveform.bool())
+    assert source(TargetInputs(waveform, waveform.bool(), features, nothing, ~nothing)).shape == (24, 2)

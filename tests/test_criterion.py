@@ -1,0 +1,92 @@
+"""Criterion `birq`: weights by name, what is logged, and the collapse alarm."""
+
+import math
+
+import pytest
+import torch
+from fairseq.logging import metrics
+
+from fairseq_birq.criterion import BirqCriterion, CodeHistogramMeter
+from fairseq_birq.errors import UserError
+from fairseq_birq.losses import LossTerm
+from fairseq_birq.model import PretrainingOutput
+
+
+def criterion(**changes):
+    settings = dict(task=None, weights={}, collapse_min_perplexity=0.0, collapse_patience=3, collapse_action="warn")
+    return BirqCriterion(**{**settings, **changes})
+
+
+def output(histogram=((6, 2, 0, 0),), loss=16.0, correct=(4.0,)):
+    histogram = torch.tensor(histogram)
+    term = LossTerm(torch.full((len(histogram),), loss), torch.tensor(correct), histogram)
+    total = torch.tensor(loss, requires_grad=True)
+    return PretrainingOutput({"raw_input": total}, {"raw_input": term}, 8, 20, 5, 0.8)
+
+
+SAMPLE = {"id": torch.arange(2), "net_input": {}, "bad_audio": 1}
+
+
+def run(subject, **changes):
+    return subject(lambda: output(**changes), SAMPLE)
+
+
+def test_loss_is_weighed_by_name_and_summed_over_masked_frames():
+    loss, sample_size, _ = run(criterion(weights={"raw_input": 2.4}))
+    assert loss.item() == pytest.approx(2.4 * 16.0) and sample_size == 8
+    loss.backward()
+
+
+def test_a_misspelt_source_is_named(caplog):
+    with pytest.raises(SystemExit):
+        run(criterion(weights={"raw_imput": 1.0}))
+    assert "raw_imput" in caplog.text and "raw_input" in caplog.text
+
+
+def test_logged_numbers_of_two_processes_are_those_of_all_frames():
+    logs = [run(criterion())[2], run(criterion(), histogram=((0, 2, 0, 6),), loss=32.0, correct=(2.0,))[2]]
+    with metrics.aggregate(new_root=True) as aggregate:
+        BirqCriterion.reduce_metrics(logs)
+    values = aggregate.get_smoothed_values()
+    assert values["loss_raw_input"] == pytest.approx(48 / 16)
+    assert values["accuracy_raw_input"] == pytest.approx(6 / 16)
+    assert values["top_share_raw_input"] == pytest.approx(6 / 16)
+    assert values["used_share_raw_input"] == pytest.approx(3 / 4)
+    entropy = -2 * (6 / 16) * math.log(6 / 16) - (4 / 16) * math.log(4 / 16)
+    assert values["perplexity_raw_input"] == pytest.approx(math.exp(entropy), rel=1e-3)
+    assert values["mask_coverage"] == pytest.approx(16 / 40) and values["padding_share"] == pytest.approx(10 / 50)
+    assert values["bad_audio"] == 2
+
+
+def test_perplexity_is_that_of_an_interval_not_the_mean_of_batches():
+    with metrics.aggregate(new_root=True) as aggregate:
+        for histogram in (((8, 0, 0, 0),), ((0, 8, 0, 0),)):
+            BirqCriterion.reduce_metrics([run(criterion(), histogram=histogram)[2]])
+    assert aggregate.get_smoothed_values()["perplexity_raw_input"] == pytest.approx(2.0)
+
+
+def test_meters_survive_a_checkpoint():
+    with metrics.aggregate(new_root=True) as aggregate:
+        BirqCriterion.reduce_metrics([run(criterion())[2]])
+    state = aggregate.state_dict()
+    aggregate.load_state_dict(state)
+    meter = aggregate["_histogram_raw_input"]
+    assert isinstance(meter, CodeHistogramMeter) and meter.histogram.sum() == 8
+
+
+def test_collapse_warns_after_patience_and_not_before(caplog):
+    subject = criterion(collapse_min_perplexity=3.0)
+    logs = [run(subject)[2]]
+    for update in range(1, 4):
+        assert "collapsed" not in caplog.text
+        subject.watch_collapse(logs)
+    assert "raw_input" in caplog.text and "collapsed" in caplog.text
+
+
+def test_collapse_counts_consecutive_updates_and_can_stop():
+    subject = criterion(collapse_min_perplexity=3.0, collapse_action="stop")
+    few, many = [run(subject)[2]], [run(subject, histogram=((2, 2, 2, 2),))[2]]
+    for logs in (few, few, many, few, few):
+        subject.watch_collapse(logs)
+    with pytest.raises(UserError, match="collapsed"):
+        subject.watch_collapse(few)
