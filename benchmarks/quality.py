@@ -17,6 +17,8 @@ import re
 import statistics
 import subprocess
 import sys
+import threading
+from collections import defaultdict
 from pathlib import Path
 
 import editdistance
@@ -25,6 +27,8 @@ import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
+LOCKS = defaultdict(threading.Lock)  # rows that share a pre-training run wait for it
+CHECKPOINTS = {"best": "checkpoint_best.pt", "last": "checkpoint_last.pt"}
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
@@ -42,7 +46,9 @@ def run(command, log_path, threads):
 def train(step, data, folder, seed, threads, extra=()):
     """Train one configuration into `folder` and return its checkpoint; nothing to do where it is complete."""
     done = folder / "done"
-    if not done.exists():
+    with LOCKS[folder]:
+        if done.exists():
+            return folder / CHECKPOINTS[step.get("checkpoint", "last")]
         config = REPOSITORY / "examples" / step["config"]
         command = [BIN / "fairseq-hydra-train", "--config-dir", config.parent, "--config-name", config.name]
         command += [f"common.user_dir={REPOSITORY / 'fairseq_birq'}", f"task.data={data}", f"common.seed={seed}"]
@@ -50,8 +56,7 @@ def train(step, data, folder, seed, threads, extra=()):
         folder.mkdir(parents=True, exist_ok=True)
         run([*command, *extra, *step.get("overrides", [])], folder / "train.log", threads)
         done.touch()
-    best = folder / "checkpoint_best.pt"
-    return best if step.get("best", False) else folder / "checkpoint_last.pt"
+    return folder / CHECKPOINTS[step.get("checkpoint", "last")]
 
 
 def decode(checkpoint, data, subset, folder, threads, options=()):

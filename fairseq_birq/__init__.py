@@ -1,7 +1,7 @@
 """fairseq_birq: BEST-RQ, BiRQ and Latent-RQ pre-training for fairseq (`--user-dir fairseq_birq`).
 
-Importing the package registers its tasks, models and criteria with fairseq.
+Importing the package registers its tasks, models and criteria with fairseq, and makes fairseq's checkpoint files atomic.
 """
 
-from fairseq_birq import asr_task, criterion, ctc, ctc_criterion, model, pretraining_task  # noqa: F401
+from fairseq_birq import asr_task, criterion, ctc, ctc_criterion, model, pretraining_task, saving  # noqa: F401
 from fairseq_birq.checkpoint import load_encoder  # noqa: F401

@@ -140,7 +140,8 @@ def report_runs(arguments, pretraining, runs):
 
 def print_codes(log):
     """The last line of training: did the codes stay in use, and does the model predict more than the commonest one?"""
-    last = log["train_inner"][max(log["train_inner"])]
+    points = log[curves.training_group(log)]
+    last = points[max(points)]
     for name in sorted(last):
         if name.startswith("perplexity_"):
             source = name[len("perplexity_") :]

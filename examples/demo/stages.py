@@ -52,7 +52,7 @@ class Stages:
         start, log = time.monotonic(), folder / "log.txt"
         status = _follow(command, log, updates, start, own_progress)
         if status:
-            raise StageFailed(f"{title} ended with status {status}. The end of {log}:\n{_tail(log)}")
+            raise StageFailed(f"{title} ended with status {status}" + _tail(log))
         done.write_text(wanted)
         print(f"{label}: {time.monotonic() - start:.0f} s", flush=True)
 
@@ -65,7 +65,9 @@ def _digest(command, inputs):
 
 
 def _tail(path, lines=8):
-    return "\n".join("    " + line for line in path.read_text(errors="replace").splitlines()[-lines:])
+    """What the command said last, for the error message; nothing where it spoke to the terminal itself."""
+    last = path.read_text(errors="replace").splitlines()[-lines:]
+    return "\n".join([f". The end of {path}:", *("    " + line for line in last)]) if last else ""
 
 
 def _follow(command, log_path, updates, start, own_progress):

@@ -76,19 +76,25 @@ def series(log: Log, group: str, name: str) -> Dict[int, float]:
     return {update: values[name] for update, values in sorted(log.get(group, {}).items()) if name in values}
 
 
+def training_group(log: Log) -> str:
+    """The group of training points: every `log_interval`, or of epochs where a run is shorter than that."""
+    return "train_inner" if "train_inner" in log else "train"
+
+
 def pretraining_panels(log: Log) -> List[Panel]:
     """Loss, masked accuracy beside the share of the most frequent code, and code perplexity, per target source."""
     subsets = [group for group in log if group not in ("train", "train_inner")]
+    training = training_group(log)
     sources = sorted({name[len("perplexity_") :] for group in log.values() for values in group.values()
                       for name in values if name.startswith("perplexity_")})  # fmt: skip
-    loss = [Line("training", series(log, "train_inner", "loss"))]
+    loss = [Line("training", series(log, training, "loss"))]
     loss += [Line(subset, series(log, subset, "loss")) for subset in subsets]
     accuracy, usage, share = [], [], []
     for source in sources:
-        accuracy.append(Line(f"{source}: accuracy", series(log, "train_inner", f"accuracy_{source}")))
-        accuracy.append(Line(f"{source}: most frequent code", series(log, "train_inner", f"top_share_{source}")))
-        usage.append(Line(source, series(log, "train_inner", f"perplexity_{source}")))
-        share.append(Line(source, series(log, "train_inner", f"used_share_{source}")))
+        accuracy.append(Line(f"{source}: accuracy", series(log, training, f"accuracy_{source}")))
+        accuracy.append(Line(f"{source}: most frequent code", series(log, training, f"top_share_{source}")))
+        usage.append(Line(source, series(log, training, f"perplexity_{source}")))
+        share.append(Line(source, series(log, training, f"used_share_{source}")))
     return [
         Panel("pre-training loss", "nats per masked frame", loss),
         Panel("prediction of masked codes", "share of masked frames", accuracy),

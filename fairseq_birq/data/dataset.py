@@ -15,6 +15,7 @@ from fairseq_birq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+WAVEFORM_DTYPE = torch.float64  # fairseq casts float32 inputs to fp16 or bf16 with the model, and labels would change
 ROWS_PROBED_FOR_RATE = 10  # the first readable one of these tells the corpus' sample rate
 
 
@@ -81,7 +82,7 @@ class AudioDataset(FairseqDataset):
         """Pad to the longest; bad items are dropped and counted, so that B may be 0.
 
         Returns:
-            id: (B,) long; net_input: waveform (B, S) float, padding_mask (B, S) bool, ids (B,) long;
+            id: (B,) long; net_input: waveform (B, S) float64, padding_mask (B, S) bool, ids (B,) long;
             bad_audio: int; user_error: text or None, see `raise_user_error`;
             with labels target (B, L) long, target_lengths (B,) long and ntokens
         """
@@ -90,7 +91,7 @@ class AudioDataset(FairseqDataset):
         good = [sample for sample in samples if "waveform" in sample]
         bad = [sample for sample in samples if "bad" in sample]
         ids = torch.tensor([sample["id"] for sample in good], dtype=torch.long)
-        waveform, lengths = _pad([sample["waveform"] for sample in good], 0.0, torch.float)
+        waveform, lengths = _pad([sample["waveform"] for sample in good], 0.0, WAVEFORM_DTYPE)
         padding_mask = torch.arange(waveform.size(1)) >= lengths.unsqueeze(1)
         batch = {
             "id": ids,

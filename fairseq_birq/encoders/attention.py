@@ -134,4 +134,6 @@ def _check_heads(dim: int, num_heads: int, positions: str):
     if num_heads <= 0 or dim % num_heads:
         raise UserError(f"`encoder.num_heads` must divide `encoder.dim`, but {num_heads} does not divide {dim}")
     if positions == "rotary" and dim // num_heads % 2:
-        raise UserError(f"rotary positions need heads of even width, but `encoder.dim` / `encoder.num_heads` = {dim // num_heads}")
+        raise UserError(
+            f"rotary positions need heads of even width, but `encoder.dim` / `encoder.num_heads` = {dim // num_heads}"
+        )

@@ -83,6 +83,8 @@ class Encoder(nn.Module):
             clean_rows: so many last rows are computed as in eval mode, the others as the module's mode says.
         """
         stop = self.num_layers if stop is None else stop
+        if x.shape[1] == 0:
+            return [x] * (stop - start)
         x, inputs = self.prepare(x, padding_mask, start, clean_rows)
         outputs = []
         for index in range(start, stop):

@@ -131,7 +131,6 @@ class ConvolutionModule(nn.Module):
             x = self.depthwise_norm(x)
         return self.dropout(self.project(F.silu(x)), clean_rows)
 
-
     def _convolve(self, x: Tensor) -> Tensor:
         """The depthwise convolution, as a 2-D one on channels-last memory: 4 times faster on a CPU than 1-D, and no copies."""
         weight, bias = self.depthwise.weight[:, :, None], self.depthwise.bias

@@ -21,11 +21,9 @@ class TransformerEncoder(Encoder):
     Args:
         dropout, attention_dropout, activation_dropout, layer_dropout: as in `EncoderConfig`.
         checkpoint_activations: recompute layers in the backward pass.
-        attention_window: must be 0.
-        conv_kernel, conv_norm, positions: the Conformer's; without effect here.
 
     Raises:
-        UserError: `num_heads` does not divide `dim`, or `attention_window` is set.
+        UserError: `num_heads` does not divide `dim`.
     """
 
     def __init__(
@@ -34,10 +32,6 @@ class TransformerEncoder(Encoder):
         dim,
         ffn_dim,
         num_heads,
-        conv_kernel=31,
-        conv_norm="layer",
-        positions="rotary",
-        attention_window=0,
         dropout=0.1,
         attention_dropout=0.1,
         activation_dropout=0.0,
@@ -47,8 +41,6 @@ class TransformerEncoder(Encoder):
         super().__init__(num_layers, dim, layer_dropout, checkpoint_activations)
         if num_heads <= 0 or dim % num_heads:
             raise UserError(f"`encoder.num_heads` must divide `encoder.dim`, but {num_heads} does not divide {dim}")
-        if attention_window > 0:
-            raise UserError("`encoder.attention_window` needs `encoder.name: conformer`; set it to 0 for the transformer")
         model = FairseqTransformer(
             Wav2Vec2Config(
                 encoder_layers=num_layers,

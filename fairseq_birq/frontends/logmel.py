@@ -2,7 +2,6 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.subsampling import SUBSAMPLINGS
@@ -14,7 +13,6 @@ _PREEMPHASIS = 0.97
 _LOWEST_HZ = 20.0
 _FLOOR = torch.finfo(torch.float32).eps
 _FRAME_BLOCK = 512
-_ROW_BLOCK = 64  # rows of a matrix product: a multiple of it takes the same BLAS kernel for every row
 _VARIANCE_FLOOR = 1e-10
 
 
@@ -40,7 +38,9 @@ class LogMel(KeepsFloat32):
         self.register_buffer("window", (hann**0.85).float(), persistent=False)
         filters = mel_filters(num_mels, self.fft_size, sample_rate)
         if not filters.any(0).all():
-            raise UserError(f"`frontend.num_mels` = {num_mels} is too many for windows of {window_ms} ms: use fewer bins or longer windows")
+            raise UserError(
+                f"`frontend.num_mels` = {num_mels} is too many for windows of {window_ms} ms: use fewer bins or longer windows"
+            )
         self.register_buffer("filters", filters.float(), persistent=False)
 
     def settings(self) -> str:
@@ -49,7 +49,7 @@ class LogMel(KeepsFloat32):
 
     def feature_length(self, num_samples):
         """Frames of `num_samples` samples (int or integer tensor); 0 if shorter than one window."""
-        return _at_least_zero((num_samples - self.window_samples) // self.hop_samples + 1)
+        return at_least_zero((num_samples - self.window_samples) // self.hop_samples + 1)
 
     def forward(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:
         """waveform: (B, S) float in [-1, 1], padding_mask: (B, S) bool or None -> Features (B, F, num_mels) float32."""
@@ -67,7 +67,7 @@ class LogMel(KeepsFloat32):
         return Features(x.masked_fill_(frame_padding[..., None], 0.0), frame_padding)
 
     def _fill_by_blocks(self, x: Tensor, frames: Tensor, lengths):
-        """Block by block is faster on a CPU, where a block stays in the cache, and leaves out the padding."""
+        """Faster on a CPU, where a block stays in the cache; and an utterance has the same blocks in every batch."""
         for row, length in enumerate(lengths):
             for start in range(0, length, _FRAME_BLOCK):
                 block = slice(start, min(start + _FRAME_BLOCK, length))
@@ -84,11 +84,12 @@ class LogMel(KeepsFloat32):
         emphasised = frames[..., :-1] * -_PREEMPHASIS
         emphasised = emphasised.add_(frames[..., 1:]).mul_(self.window[1:])
         spectrum = torch.fft.rfft(emphasised.double(), n=self.fft_size)
-        power = (spectrum.real.square() + spectrum.imag.square()).float()
-        return _matmul_by_rows(power, self.filters).clamp_(min=_FLOOR).log_()
+        power = spectrum.real.square() + spectrum.imag.square()
+        power = power.float() if power.device.type == "cpu" else power  # elsewhere, float64 hides the batch's order of sums
+        return (power @ self.filters.to(power.dtype)).float().clamp_(min=_FLOOR).log_()
 
 
-def _at_least_zero(length):
+def at_least_zero(length):
     return length.clamp(min=0) if isinstance(length, Tensor) else max(0, length)
 
 
@@ -110,16 +111,7 @@ def mel_filters(num_mels: int, fft_size: int, sample_rate: float) -> Tensor:
     left, centre, right = edges[:-2], edges[1:-1], edges[2:]
     bins = mel(torch.arange(fft_size // 2 + 1, dtype=torch.float64) * sample_rate / fft_size)[:, None]
     rising, falling = (bins - left) / (centre - left), (right - bins) / (right - centre)
-    filters = torch.minimum(rising, falling).clamp(min=0)
-    filters[-1] = 0  # Kaldi leaves the Nyquist bin out
-    return filters
-
-
-def _matmul_by_rows(x: Tensor, matrix: Tensor) -> Tensor:
-    """A product whose rows do not depend on how many rows there are: BLAS takes other kernels for few or odd rows."""
-    rows = x.flatten(0, -2)
-    padded = F.pad(rows, (0, 0, 0, -rows.shape[0] % _ROW_BLOCK))
-    return (padded @ matrix)[: rows.shape[0]].view(*x.shape[:-1], matrix.shape[1])
+    return torch.minimum(rising, falling).clamp(min=0)
 
 
 def normalise_utterance(features: Features) -> Features:
@@ -178,7 +170,15 @@ class LogMelFrontend(nn.Module):
     frames_per_step = 4
 
     def __init__(
-        self, dim, subsampling="conv1d", feature_norm="utterance", dropout=0.0, sample_rate=16000, num_mels=80, window_ms=25.0, hop_ms=10.0
+        self,
+        dim,
+        subsampling="conv1d",
+        feature_norm="utterance",
+        dropout=0.0,
+        sample_rate=16000,
+        num_mels=80,
+        window_ms=25.0,
+        hop_ms=10.0,
     ):
         super().__init__()
         self.log_mel = LogMel(sample_rate, num_mels, window_ms, hop_ms)

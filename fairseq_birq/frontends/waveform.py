@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.frontends.logmel import _at_least_zero, frames_padding
+from fairseq_birq.frontends.logmel import at_least_zero, frames_padding
 from fairseq_birq.structs import Features
 
 
@@ -28,9 +28,8 @@ class WaveformFrontend(nn.Module):
     ):
         super().__init__()
         if len(kernels) != len(strides):
-            raise UserError(
-                f"`frontend.waveform_kernels` has {len(kernels)} entries and `frontend.waveform_strides` {len(strides)}: give one of each per layer"
-            )
+            sizes = f"{len(kernels)} entries and `frontend.waveform_strides` has {len(strides)}"
+            raise UserError(f"`frontend.waveform_kernels` has {sizes}: give one of each per layer")
         self.sample_rate, self.dim, self.feature_dim = sample_rate, dim, waveform_dim
         self.kernels, self.strides = tuple(kernels), tuple(strides)
         self.step_samples = math.prod(self.strides)
@@ -67,7 +66,7 @@ class WaveformFrontend(nn.Module):
         """Feature frames of `num_samples` samples, int or tensor; 0 if shorter than the CNN's receptive field."""
         length = num_samples
         for kernel, stride in zip(self.kernels, self.strides):
-            length = _at_least_zero((length - kernel) // stride + 1)
+            length = at_least_zero((length - kernel) // stride + 1)
         return length
 
     def output_length(self, num_samples):

@@ -40,6 +40,13 @@ def test_panels_name_the_target_sources(log_file):
     assert [line.label for line in panels["pre-training loss"].lines] == ["training", "valid"]
 
 
+def test_a_short_run_has_the_points_of_its_epochs(tmp_path):
+    log = curves.parse_line(json.dumps({"epoch": 1, "train_loss": "5.0", "train_num_updates": "3"}))
+    assert log == ("train", 3, {"loss": 5.0, "num_updates": 3.0})
+    panels = curves.pretraining_panels({"train": {3: {"loss": 5.0}}})
+    assert panels[0].lines[0].points == {3: 5.0}
+
+
 def test_a_png_is_drawn(log_file, tmp_path):
     log = curves.read_log(log_file)
     panels = curves.pretraining_panels(log) + curves.finetuning_panels({"from scratch": log, "pre-trained": log}, "valid")
