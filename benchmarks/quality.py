@@ -120,8 +120,8 @@ def choose_lm(settings, checkpoint, data, folder, threads):
 
 
 def summarise(values):
-    spread = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{statistics.mean(values):.1f} ± {spread:.1f}"
+    spread = f" ± {statistics.stdev(values):.1f}" if len(values) > 1 else " (1 seed)"
+    return f"{statistics.mean(values):.1f}{spread}"
 
 
 def write_table(table, results, readme, command):
@@ -156,8 +156,11 @@ def main():
     threads = max(1, os.cpu_count() // args.jobs)
     data, out = args.data.resolve(), args.out.resolve()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
-        futures = {(row["name"], seed): pool.submit(run_row, row, seed, table, data, out, threads) for seed in seeds for row in rows}
-        results = {row["name"]: [futures[row["name"], seed].result() for seed in seeds] for row in rows}
+        futures = {}
+        for seed in seeds:
+            for row in (row for row in rows if seed in row.get("seeds", seeds)):
+                futures[row["name"], seed] = pool.submit(run_row, row, seed, table, data, out, threads)
+        results = {row["name"]: [f.result() for (name, _), f in futures.items() if name == row["name"]] for row in rows}
     if not args.no_write:
         write_table(table, results, args.table.parent / "README.md", f"python benchmarks/quality.py {args.table}")
 
