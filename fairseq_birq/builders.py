@@ -58,6 +58,8 @@ def _build_encoder(cfg) -> nn.Module:
             positions=str(cfg.positions),
             attention_window=cfg.attention_window,
         )
+    elif cfg.attention_window:
+        raise UserError("`model.encoder.attention_window` works with `model.encoder.name: conformer` only")
     return ENCODERS[str(cfg.name)](**shared)
 
 

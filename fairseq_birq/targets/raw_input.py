@@ -41,7 +41,7 @@ class RawInputTargets(TargetSource):
         """What the quantizer sees at the selected frames: (M, num_stacked * num_mels) float."""
         features = inputs.features if self.features_are_inputs else self._features(inputs)
         num_stacks = (~inputs.frame_padding_mask).sum(1)
-        stacked = stack_frames(features, self.num_stacked, num_stacks)
+        stacked = stack_frames(features, self.num_stacked, num_stacks, width=inputs.frame_padding_mask.shape[1])
         vectors = stacked.x[inputs.selected]
         if self.quantizer_norm.endswith("frame"):
             vectors = F.layer_norm(vectors.double(), vectors.shape[-1:]).float()
