@@ -89,7 +89,8 @@ def changed_by_padding(frontend, data, size):
         together = source(inputs)
         alone = []
         for row, samples in enumerate((~batch["padding_mask"]).sum(1).tolist()):
-            alone.append(source(target_inputs(frontend, {key: batch[key][row : row + 1, :samples] for key in ("waveform", "padding_mask")})))
+            one = {key: batch[key][row : row + 1, :samples] for key in ("waveform", "padding_mask")}
+            alone.append(source(target_inputs(frontend, one)))
         changed += int((together != torch.cat(alone)).sum())
         total += together.numel()
     return changed, total
@@ -111,7 +112,8 @@ def main():
             rows = torch.tensor([measure(norm, size, seed, vectors, dev_vectors, phones, num_phones) for seed in args.seeds])
             low, middle, high = rows.amin(0), rows.median(0).values, rows.amax(0)
             digits = (0, 2, 2, 2, 2)
-            cells = [f"{m:.{d}f} ({a:.{d}f}–{b:.{d}f})" for m, a, b, d in zip(middle.tolist(), low.tolist(), high.tolist(), digits)]
+            ranges = zip(middle.tolist(), low.tolist(), high.tolist(), digits)
+            cells = [f"{m:.{d}f} ({a:.{d}f}–{b:.{d}f})" for m, a, b, d in ranges]
             print(f"| {size} | {norm} | " + " | ".join(cells) + " |", flush=True)
     changed, total = changed_by_padding(frontend, args.data, 8192)
     print(f"\nLabels that change when an utterance of dev is padded in a batch of 16, V = 8192: {changed} of {total}.")

@@ -29,6 +29,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 LOCKS = defaultdict(threading.Lock)  # rows that share a pre-training run wait for it
 CHECKPOINTS = {"best": "checkpoint_best.pt", "last": "checkpoint_last.pt"}
+SWEPT = ("--lm-weight", "--word-score")  # the decoder options that differ within a run
 BEGIN, END = "<!-- table: begin -->", "<!-- table: end -->"
 
 
@@ -63,8 +64,8 @@ def decode(checkpoint, data, subset, folder, threads, options=()):
     """Decode with fairseq-generate; return {"wer": %, "cer": %} over the whole subset."""
     command = [BIN / "fairseq-generate", data, "--user-dir", REPOSITORY / "fairseq_birq", "--task", "birq_asr"]
     command += ["--path", checkpoint, "--gen-subset", subset, "--scoring", "wer", "--post-process", "letter"]
-    name = re.sub(r"[^\w.=-]+", "_", "_".join([subset, *map(str, options)]))[-120:]
-    log_path = folder / f"decode_{name}.txt"
+    settings = re.sub(r"[^\w.-]+", "_", "".join(f"{a}={b}," for a, b in zip(options[::2], options[1::2]) if a in SWEPT))
+    log_path = folder / f"decode_{subset}_{settings or 'greedy'}.txt"
     if not log_path.exists() or "Generate" not in log_path.read_text():
         run([*command, *options, "--max-tokens", "1600000"], log_path, threads)
     return score(log_path.read_text())

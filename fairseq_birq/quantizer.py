@@ -66,20 +66,15 @@ class RandomProjectionQuantizer(KeepsFloat32):
         The search runs in float32 over blocks of rows; rows whose two best codes are closer than float32 can tell
         apart are searched again in float64. No `[rows, N, V]` is ever whole in memory.
         """
-        with torch.autocast(x.device.type, enabled=False):
-            return self.nearest_projected(self.project(x.double()))
-
-    @torch.no_grad()
-    def nearest_projected(self, unit: Tensor) -> Tensor:
-        """Like `nearest`, for vectors that are projected already. unit: (..., N, D) float64 -> (..., N) int64."""
-        rows = unit.reshape(-1, *unit.shape[-2:])
-        codes = torch.empty(rows.shape[:2], dtype=torch.int64, device=rows.device)
+        rows = x.reshape(-1, x.shape[-1])
+        codes = torch.empty(rows.shape[0], self.num_codebooks, dtype=torch.int64, device=x.device)
         block_rows = max(1, self.block_bytes // (4 * self.codebook_size))
-        for n, codebook in enumerate(self.codebook):
+        with torch.autocast(x.device.type, enabled=False):
             for start in range(0, rows.shape[0], block_rows):
-                block = rows[start : start + block_rows, n]
-                codes[start : start + block_rows, n] = _nearest_block(block, codebook)
-        return codes.reshape(unit.shape[:-1])
+                unit = self.project(rows[start : start + block_rows].double())
+                for n, codebook in enumerate(self.codebook):
+                    codes[start : start + block_rows, n] = _nearest_block(unit[:, n], codebook)
+        return codes.reshape(*x.shape[:-1], self.num_codebooks)
 
     def fingerprint(self, settings: str = "") -> str:
         """SHA-256 of projections, codebooks and the settings of the features that they are applied to."""

@@ -26,7 +26,8 @@ class Touches:
 
 @pytest.fixture
 def saved(tmp_path):
-    settings = {"encoder": {"num_layers": 3, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}, "quantizer": {"codebook_size": 20}}
+    encoder = {"num_layers": 3, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}
+    settings = {"encoder": encoder, "quantizer": {"codebook_size": 20}}
     cfg = OmegaConf.merge(OmegaConf.structured(BirqConfig), settings)
     model = BirqModel.build_model(cfg).eval()
     container = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)

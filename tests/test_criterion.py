@@ -77,7 +77,7 @@ def test_meters_survive_a_checkpoint():
 def test_collapse_warns_after_patience_and_not_before(caplog):
     subject = criterion(collapse_min_perplexity=3.0)
     logs = [run(subject)[2]]
-    for update in range(1, 4):
+    for _ in range(3):
         assert "collapsed" not in caplog.text
         subject.watch_collapse(logs)
     assert "raw_input" in caplog.text and "collapsed" in caplog.text

@@ -3,19 +3,20 @@
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tests.synth import tone
 
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import UserError
 from fairseq_birq.masking import utterance_keys
 from fairseq_birq.model import BirqModel
 from fairseq_birq.structs import Features
+from tests.synth import tone
 
 
 def build(frontend="logmel", encoder="conformer", **changes):
     settings = {
         "frontend": {"name": frontend, "waveform_dim": 32},
-        "encoder": {"name": encoder, "num_layers": 2, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5, "dropout": 0.0, "attention_dropout": 0.0},
+        "encoder": {"name": encoder, "num_layers": 2, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}
+        | {"dropout": 0.0, "attention_dropout": 0.0},
         "mask": {"start_prob": 0.02},
         "quantizer": {"codebook_size": 40, "codebook_dim": 4, "num_codebooks": 2},
     }
@@ -47,8 +48,8 @@ def test_a_padded_batch_gives_each_utterance_its_own_loss_and_codes(frontend, en
     inputs = batch([2.0, 1.2, 1.7])
     alone = []
     for index, seconds in enumerate([2.0, 1.2, 1.7]):
-        samples = int(16000 * seconds)
-        alone.append(model(inputs["waveform"][index : index + 1, :samples], torch.zeros(1, samples, dtype=torch.bool), torch.tensor([index])))
+        wave = inputs["waveform"][index : index + 1, : int(16000 * seconds)]
+        alone.append(model(wave, torch.zeros_like(wave, dtype=torch.bool), torch.tensor([index])))
     assert together.num_masked == sum(output.num_masked for output in alone) > 20
     assert together.num_frames == sum(output.num_frames for output in alone)
     assert total(together).item() == pytest.approx(sum(total(output).item() for output in alone), rel=1e-5)

@@ -65,8 +65,8 @@ def test_codes_of_an_utterance_do_not_depend_on_its_batch(name, frontend):
         samples = int(16000 * seconds)
         features = module.features(full.waveform[row : row + 1, :samples], torch.zeros(1, samples, dtype=torch.bool))
         steps = int(module.output_length(samples))
-        nothing = torch.zeros(1, steps, dtype=torch.bool)
-        cut = TargetInputs(full.waveform[row : row + 1, :samples], torch.zeros(1, samples, dtype=torch.bool), features, nothing, ~nothing)
+        nothing, wave = torch.zeros(1, steps, dtype=torch.bool), full.waveform[row : row + 1, :samples]
+        cut = TargetInputs(wave, torch.zeros_like(wave, dtype=torch.bool), features, nothing, ~nothing)
         alone[row] = source(cut)
     assert torch.equal(together, torch.cat(alone))
 
