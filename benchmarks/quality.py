@@ -21,9 +21,12 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 
-import editdistance
 import torch
 import yaml
+
+from fairseq_birq.data.labels import write_letter_dictionary, write_transcripts
+from fairseq_birq.data.manifest import read_manifest, write_lines, write_manifest
+from fairseq_birq.decoding.errors import count_generated
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
@@ -68,20 +71,29 @@ def decode(checkpoint, data, subset, folder, threads, options=()):
     log_path = folder / f"decode_{subset}_{settings or 'greedy'}.txt"
     if not log_path.exists() or "Generate" not in log_path.read_text():
         run([*command, *options, "--max-tokens", "1600000"], log_path, threads)
-    return score(log_path.read_text())
+    counts = count_generated(log_path.read_text())
+    return {"wer": counts.wer, "cer": counts.cer}
 
 
-def score(output):
-    """WER and CER in % from fairseq-generate's T- and D- lines."""
-    lines = {kind: dict(re.findall(rf"^{kind}-(\d+)\t(.*)$", output, re.M)) for kind in "TD"}
-    errors = {"wer": 0, "cer": 0}
-    lengths = {"wer": 0, "cer": 0}
-    for index, truth in lines["T"].items():
-        guess = lines["D"][index].split("\t")[-1]
-        for measure, split in (("wer", str.split), ("cer", list)):
-            errors[measure] += editdistance.eval(split(guess), split(truth))
-            lengths[measure] += len(split(truth))
-    return {measure: 100.0 * errors[measure] / lengths[measure] for measure in errors}
+def prepared(data, out, step):
+    """The corpus' folder, or a copy of its manifests with letters made of `.wrd` where `letters_from_words` says so."""
+    if not step.get("letters_from_words"):
+        return data
+    folder = out / "data" / data.name
+    with LOCKS[folder]:
+        if not (folder / "done").exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            texts = {split: (data / f"{split}.wrd").read_text().splitlines() for split in ("train", "dev", "test")}
+            for split, lines in texts.items():
+                manifest = read_manifest(data / f"{split}.tsv")
+                rows = [(manifest.name(row), int(manifest.num_samples[row])) for row in range(len(manifest))]
+                write_manifest(folder / f"{split}.tsv", manifest.root, rows)
+                write_transcripts(folder, split, lines)
+            write_letter_dictionary(folder, texts["train"])
+            words = sorted({word for line in texts["train"] for word in line.split()})
+            write_lines(folder / "lexicon.txt", (f"{word}\t{' '.join(word)} |" for word in words))
+            (folder / "done").touch()
+    return folder
 
 
 def run_row(row, seed, table, data_root, out, threads):
@@ -94,7 +106,7 @@ def run_row(row, seed, table, data_root, out, threads):
         shared = out / "pretrain" / step["name"] / f"seed{seed}"
         extra = [f"model.pretrained_path={train(step, data_root / step['data'], shared, seed, threads, overrides)}"]
     step = row["finetune"]
-    data = data_root / step["data"]
+    data = prepared(data_root / step["data"], out, step)
     checkpoint = train(step, data, folder, seed, threads, extra)
     results = {}
     for subset in ("dev", "test"):
@@ -110,8 +122,9 @@ def run_row(row, seed, table, data_root, out, threads):
 
 def choose_lm(settings, checkpoint, data, folder, threads):
     """The decoder options with the lowest WER on dev."""
-    fixed = ["--decoder", "lexicon", "--lexicon", data / settings["lexicon"], "--kenlm", data / settings["kenlm"]]
-    fixed += ["--beam", settings["beam"]]
+    fixed = ["--decoder", "lexicon", "--lexicon", data / settings["lexicon"], "--beam", settings["beam"]]
+    if "kenlm" in settings:
+        fixed += ["--kenlm", data / settings["kenlm"]]
     choices = []
     for weight in settings["lm_weight"]:
         for word_score in settings["word_score"]:

@@ -17,7 +17,7 @@ logging.disable(logging.INFO)  # importing fairseq switches on every library's d
 from stages import StageFailed, Stages  # noqa: E402
 
 from fairseq_birq.analysis import curves  # noqa: E402
-from fairseq_birq.decoding.errors import count_errors  # noqa: E402
+from fairseq_birq.decoding.errors import count_generated  # noqa: E402
 from fairseq_birq.errors import UserError  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -126,7 +126,7 @@ def report_runs(arguments, pretraining, runs):
     """Print code health and the table, write both results below demo_run/<method>/."""
     table = ["| test | WER % | CER % |", "| --- | --- | --- |"]
     for label, folder in runs.items():
-        counts = read_errors(folder / "decode" / "generate-test.txt")
+        counts = count_generated((folder / "decode" / "generate-test.txt").read_text())
         table.append(f"| {label} | {counts.wer:.1f} | {counts.cer:.1f} |")
     log = curves.read_log(pretraining / "log.txt")
     print_codes(log)
@@ -149,19 +149,6 @@ def print_codes(log):
                 f"codes of {source}: perplexity {last[name]:.0f}, masked accuracy {last[f'accuracy_{source}']:.3f}, "
                 f"share of the most frequent code {last[f'top_share_{source}']:.3f}"
             )
-
-
-def read_errors(path):
-    """Error counts of the T- and D- lines that fairseq-generate wrote."""
-    references, hypotheses = {}, {}
-    for line in Path(path).read_text().splitlines():
-        kind, _, rest = line.partition("-")
-        number, *fields = rest.split("\t")
-        if kind == "T":
-            references[number] = fields[0] if fields else ""
-        elif kind == "D":
-            hypotheses.setdefault(number, fields[1] if len(fields) > 1 else "")
-    return count_errors(list(references.values()), [hypotheses.get(number, "") for number in references])
 
 
 if __name__ == "__main__":

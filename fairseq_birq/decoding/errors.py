@@ -49,3 +49,16 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
             len(letters),
         )
     return counts
+
+
+def count_generated(output: str) -> ErrorCounts:
+    """Error counts of what `fairseq-generate` printed: its T- lines against the first D- line of each utterance."""
+    references, hypotheses = {}, {}
+    for line in output.splitlines():
+        kind, _, rest = line.partition("-")
+        number, *fields = rest.split("\t")
+        if kind == "T":
+            references[number] = fields[0] if fields else ""
+        elif kind == "D":
+            hypotheses.setdefault(number, fields[1] if len(fields) > 1 else "")
+    return count_errors(list(references.values()), [hypotheses.get(number, "") for number in references])

@@ -33,7 +33,7 @@ def phones(folder, split):
 
 
 def test_splits_have_their_minutes_and_all_label_files(corpus):
-    for split, share in [("pretrain", 1.0), ("train", 0.3), ("valid", 0.075), ("test", 0.075)]:
+    for split, share in [("pretrain", 1.0), ("train", 0.1), ("valid", 0.075), ("test", 0.075)]:
         manifest = read_manifest(corpus / f"{split}.tsv")
         minutes = manifest.num_samples.sum() / 16000 / 60
         assert share * MINUTES <= minutes <= share * MINUTES + 2 * 6 / 60
