@@ -20,9 +20,9 @@ def blocks(repository, language=""):
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
-def shell(script, repository, timeout=600):
+def shell(script, repository):
     environment = dict(os.environ, OMP_NUM_THREADS="1", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    done = subprocess.run(["bash", "-ec", script], cwd=repository, capture_output=True, text=True, env=environment, timeout=timeout)
+    done = subprocess.run(["bash", "-ec", script], cwd=repository, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
     return done.stdout
 

@@ -60,6 +60,17 @@ def test_debug_recipe_trains_three_updates(repository, recipe, corpus, tmp_path)
     assert (tmp_path / "run" / "checkpoint_last.pt").exists()
 
 
+def test_bf16_through_fairseqs_optimizer_trains_on_the_same_labels(repository, corpus, tmp_path):
+    runs = {}
+    for precision in ("common.fp16=false", "common.bf16=true"):
+        arguments = command(repository, "best_rq", corpus, tmp_path / precision[7:11], precision, "optimization.max_update=2")
+        runs[precision] = logged(train(arguments, tmp_path))
+    full, half = runs.values()
+    for key in ("perplexity_raw_input", "top_share_raw_input", "used_share_raw_input", "mask_coverage"):
+        assert [entry[key] for entry in full] == [entry[key] for entry in half]
+    assert float(half[1]["loss"]) == pytest.approx(float(full[1]["loss"]), rel=0.01)
+
+
 def test_two_processes_train_as_one_on_the_joined_batch(repository, corpus, tmp_path):
     """One process that accumulates two batches takes the step that two processes with a batch each take."""
     plain = ["model.encoder.dropout=0.0", "model.encoder.attention_dropout=0.0", "common.log_interval=1"]

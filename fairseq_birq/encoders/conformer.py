@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.encoders.attention import SelfAttention, attention_keep, relative_table, rotary_table
 from fairseq_birq.encoders.base import Encoder, LayerInputs, RowDropout, is_recomputing, padding_or_none
+from fairseq_birq.encoders.layer_norm import LayerNorm
 from fairseq_birq.errors import UserError
 
 
@@ -73,9 +74,9 @@ class ConformerLayer(nn.Module):
     def __init__(self, ffn1, attention, convolution, ffn2, dim: int, dropout: float):
         super().__init__()
         self.ffn1, self.attention, self.convolution, self.ffn2 = ffn1, attention, convolution, ffn2
-        self.attention_norm = nn.LayerNorm(dim)
+        self.attention_norm = LayerNorm(dim)
         self.attention_dropout = RowDropout(dropout)
-        self.final_norm = nn.LayerNorm(dim)
+        self.final_norm = LayerNorm(dim)
 
     def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
         """x: (B, T, d) float -> (B, T, d)."""
@@ -92,7 +93,7 @@ class FeedForward(nn.Module):
 
     def __init__(self, dim: int, ffn_dim: int, dropout: float, activation_dropout: float):
         super().__init__()
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.expand = nn.Linear(dim, ffn_dim)
         self.project = nn.Linear(ffn_dim, dim)
         self.activation_dropout = RowDropout(activation_dropout)
@@ -113,10 +114,10 @@ class ConvolutionModule(nn.Module):
         super().__init__()
         if kernel % 2 == 0:
             raise UserError(f"`encoder.conv_kernel` must be odd, but is {kernel}")
-        self.norm = nn.LayerNorm(dim)
+        self.norm = LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim)
         self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
-        self.depthwise_norm = MaskedBatchNorm(dim) if norm == "batch" else nn.LayerNorm(dim)
+        self.depthwise_norm = MaskedBatchNorm(dim) if norm == "batch" else LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
         self.dropout = RowDropout(dropout)
 
