@@ -10,6 +10,7 @@ from fairseq_birq.frontends.logmel import LogMel
 from fairseq_birq.masking import SpanMasker
 from fairseq_birq.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets import TARGETS
+from fairseq_birq.targets.normalisation import HiddenNormalisation
 
 
 def build_speech_encoder(frontend_cfg, encoder_cfg) -> SpeechEncoder:
@@ -83,11 +84,13 @@ def build_targets(cfg, frontend) -> nn.ModuleDict:
     unknown = [name for name in cfg.targets.use if name not in TARGETS]
     if unknown or not cfg.targets.use:
         raise UserError(f"`model.targets.use` is {list(cfg.targets.use)}; known target sources are {sorted(TARGETS)}")
-    builders = {"raw_input": _build_raw_input}
-    return nn.ModuleDict({name: builders[name](cfg, frontend) for name in cfg.targets.use})
+    targets = nn.ModuleDict()
+    for name in sorted(cfg.targets.use, key=list(TARGETS).index):  # the anchor first: others may share its codebook
+        targets[name] = _TARGET_BUILDERS[name](cfg, frontend, targets)
+    return targets
 
 
-def _build_raw_input(cfg, frontend):
+def _build_raw_input(cfg, frontend, targets):
     norm = str(cfg.targets.raw_input.quantizer_norm)
     hop_samples = cfg.frontend.hop_ms * cfg.frontend.sample_rate / 1000.0
     num_stacked = round(frontend.step_samples / hop_samples)
@@ -101,12 +104,46 @@ def _build_raw_input(cfg, frontend):
     )
 
 
-def build_quantizer(cfg, input_dim, block_mb) -> RandomProjectionQuantizer:
+def _build_own_layer(cfg, frontend, targets):
+    own, dim = cfg.targets.own_layer, cfg.encoder.dim
+    wrong = [layer for layer in own.layers if not 1 <= layer <= cfg.encoder.num_layers]
+    if wrong or not own.layers:
+        raise UserError(
+            f"`model.targets.own_layer.layers` is {list(own.layers)}; name layers from 1 to {cfg.encoder.num_layers} "
+            "(the paper's k is about 0.7 of them)"
+        )
+    anchor = targets["raw_input"].quantizer.codebook if own.shared_codebook and "raw_input" in targets else None
+    return TARGETS["own_layer"](
+        layers=list(own.layers),
+        normalisations=[HiddenNormalisation(dim, str(own.normalisation), own.statistics_momentum) for _ in own.layers],
+        quantizers=[
+            build_quantizer(cfg.quantizer, dim, cfg.block_mb, seed=own.seed + index, codebook=anchor)
+            for index in range(len(own.layers))
+        ],
+        score_scale=own.score_scale,
+        temperature=own.temperature,
+        straight_through=own.straight_through,
+        target_grad_scale=own.target_grad_scale,
+        target_dropout=own.target_dropout,
+    )
+
+
+_TARGET_BUILDERS = {"raw_input": _build_raw_input, "own_layer": _build_own_layer}
+
+
+def head_of(cfg, name: str) -> str:
+    """The name of the prediction head that a source uses: its own, or the anchor's where they share one."""
+    shares = name == "own_layer" and cfg.targets.own_layer.shared_head and "raw_input" in cfg.targets.use
+    return "raw_input" if shares else name
+
+
+def build_quantizer(cfg, input_dim, block_mb, seed=None, codebook=None) -> RandomProjectionQuantizer:
     return RandomProjectionQuantizer(
         input_dim=input_dim,
         codebook_size=cfg.codebook_size,
         codebook_dim=cfg.codebook_dim,
         num_codebooks=cfg.num_codebooks,
-        seed=cfg.seed,
+        seed=cfg.seed if seed is None else seed,
         block_bytes=int(block_mb * (1 << 20) / 2),
+        codebook=codebook,
     )

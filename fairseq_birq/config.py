@@ -80,11 +80,31 @@ class RawInputConfig(FairseqDataclass):
 
 
 @dataclass
+class OwnLayerConfig(FairseqDataclass):
+    """BiRQ's soft codes of the encoder's own layers on unmasked input (METHODS section 2)."""
+
+    layers: List[int] = field(default_factory=list, metadata={"help": "k: the layers, counted from 1"})
+    normalisation: ChoiceEnum(["layer", "standardize", "standardize+layer", "whiten"]) = _help(
+        "standardize+layer", "normalisation of hidden states before the projection"
+    )
+    statistics_momentum: float = _help(0.01, "share of a new batch in the running statistics of the normalisation")
+    score_scale: float = _help(20.0, "factor on -||c - z||^2 before the Gumbel-softmax")
+    temperature: float = _help(0.5, "tau of the Gumbel-softmax")
+    straight_through: bool = _help(False, "the sampled code as label with the distribution's gradient; else the distribution")
+    target_grad_scale: float = _help(1.0, "factor on the gradient through the labels: 1 = the paper, 0 = detached")
+    target_dropout: bool = _help(False, "dropout in the unmasked pass")
+    shared_codebook: bool = _help(True, "the anchor's codebook; else one of its own")
+    shared_head: bool = _help(True, "the anchor's prediction head; else one of its own")
+    seed: int = _help(2, "seed of the projections, and of a codebook of its own")
+
+
+@dataclass
 class TargetsConfig(FairseqDataclass):
     use: List[str] = field(
         default_factory=lambda: ["raw_input"], metadata={"help": "the target sources in use, by name"}
     )
     raw_input: RawInputConfig = _nested(RawInputConfig)
+    own_layer: OwnLayerConfig = _nested(OwnLayerConfig)
 
 
 @dataclass
@@ -97,6 +117,7 @@ class BirqConfig(FairseqDataclass):
     mask: MaskConfig = _nested(MaskConfig)
     quantizer: QuantizerConfig = _nested(QuantizerConfig)
     targets: TargetsConfig = _nested(TargetsConfig)
+    masked_views: int = _help(1, "differently masked copies of a batch that share its unmasked pass")
     block_mb: float = _help(16.0, "byte budget for scores and logits that are alive at once, in MiB")
 
 
@@ -107,6 +128,13 @@ class BirqCriterionConfig(FairseqDataclass):
     weights: Dict[str, float] = field(
         default_factory=dict, metadata={"help": "weight per target source by name; 1 where a source is not named"}
     )
+    warmup_updates: Dict[str, int] = field(
+        default_factory=dict, metadata={"help": "updates over which a source's weight grows from 0, by name"}
+    )
+    start_updates: Dict[str, int] = field(
+        default_factory=dict, metadata={"help": "updates before which a source's weight is 0, by name"}
+    )
+    log_grad_every: int = _help(0, "log each source's gradient norm on the encoder every so many updates; 0 = never")
     collapse_min_perplexity: float = _help(0.0, "alarm while a source's code perplexity is below this; 0 = off")
     collapse_patience: int = _help(500, "consecutive updates below the bound before the alarm")
     collapse_action: ChoiceEnum(["warn", "stop"]) = _help("warn", "what the alarm does")

@@ -9,7 +9,7 @@ from fairseq.logging import metrics as fairseq_metrics
 
 from fairseq_birq.config import BirqCriterionConfig
 from fairseq_birq.errors import UserError, reports_user_errors
-from fairseq_birq.metrics import perplexity, top_share, used_share
+from fairseq_birq.metrics import normalised_mutual_information, perplexity, top_share, used_share
 
 logger = logging.getLogger(__name__)
 
@@ -45,24 +45,50 @@ meters.CodeHistogramMeter = CodeHistogramMeter  # fairseq restores meters from c
 class BirqCriterion(FairseqCriterion):
     """Loss = sum over sources of weight x cross-entropy at masked frames, per masked frame, in nats."""
 
-    def __init__(self, task, weights, collapse_min_perplexity, collapse_patience, collapse_action):
+    def __init__(
+        self,
+        task,
+        weights,
+        warmup_updates,
+        start_updates,
+        log_grad_every,
+        collapse_min_perplexity,
+        collapse_patience,
+        collapse_action,
+    ):
         super().__init__(task)
-        self.weights = dict(weights)
+        self.weights, self.warmup_updates, self.start_updates = dict(weights), dict(warmup_updates), dict(start_updates)
+        self.log_grad_every = log_grad_every
         self.collapse_min_perplexity = collapse_min_perplexity
         self.collapse_patience = collapse_patience
         self.collapse_action = str(collapse_action)
         self.updates_below = {}
+        self.codes_of_last_validation = {}
+
+    def weights_at(self, sources, update: int) -> dict:
+        """The weight of every source: 0 before its start, then growing over its warm-up (Algorithm 1 has constants).
+
+        Raises:
+            UserError: a setting names a source that the model has not.
+        """
+        for key in ("weights", "warmup_updates", "start_updates"):
+            unknown = sorted(set(getattr(self, key)) - set(sources))
+            if unknown:
+                raise UserError(f"`criterion.{key}` names {unknown}, but the target sources are {sorted(sources)}")
+        weights = {}
+        for name in sources:
+            since, warmup = update - self.start_updates.get(name, 0), self.warmup_updates.get(name, 0)
+            grown = 0.0 if since < 0 else min(1.0, (since + 1) / (warmup + 1))
+            weights[name] = grown * self.weights.get(name, 1.0)
+        return weights
 
     @reports_user_errors
     def forward(self, model, sample, reduce=True):
         """Return (loss summed over masked frames, M, logging output)."""
-        output = model(**sample["net_input"])
-        unknown = sorted(set(self.weights) - set(output.totals))
-        if unknown:
-            raise UserError(f"`criterion.weights` names {unknown}, but the target sources are {sorted(output.totals)}")
-        loss = sum(self.weights.get(name, 1.0) * total for name, total in output.totals.items())
+        weights = self.weights_at(list(model.targets), model.num_updates)
+        output = model(**sample["net_input"], weights=weights)
         logging_output = {
-            "loss": loss.detach(),
+            "loss": output.loss.detach(),
             "sample_size": output.num_masked,
             "ntokens": output.num_masked,
             "nsentences": sample["id"].numel(),
@@ -72,10 +98,25 @@ class BirqCriterion(FairseqCriterion):
             "bad_audio": sample["bad_audio"],
         }
         for name, term in output.terms.items():
-            logging_output[f"loss.{name}"] = term.loss_sum
-            logging_output[f"correct.{name}"] = term.correct
-            logging_output[f"histogram.{name}"] = term.histogram.double()
-        return loss, output.num_masked, logging_output
+            logging_output.update(_source_output(name, term))
+        logging_output.update(_agreement(output.terms))
+        if not self.training:
+            logging_output.update(self._churn(sample["id"], output.terms))
+        elif self.log_grad_every and model.num_updates % self.log_grad_every == 0 and output.num_masked:
+            logging_output.update(_gradient_norms(model, sample, weights, output.num_masked))
+        return output.loss, output.num_masked, logging_output
+
+    def _churn(self, ids, terms) -> dict:
+        """How many codes of a validation batch are other than at the last validation; masks are the same."""
+        outputs = {}
+        for name, term in terms.items():
+            key = (name, tuple(ids.tolist()))
+            before = self.codes_of_last_validation.get(key)
+            if before is not None and before.shape == term.codes.shape:
+                outputs[f"changed.{name}"] = (before != term.codes).double().mean(1).sum()
+                outputs[f"compared.{name}"] = before.shape[0]
+            self.codes_of_last_validation[key] = term.codes
+        return outputs
 
     @staticmethod
     def reduce_metrics(logging_outputs) -> None:
@@ -93,6 +134,8 @@ class BirqCriterion(FairseqCriterion):
             kind, _, name = key.partition(".")
             if kind == "histogram":
                 _log_source(name, sums, frames)
+            elif kind in ("nmi", "gradient_norm"):
+                log(f"{kind}_{name}", float(sums[key]) / len(logging_outputs), frames, round=4)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
@@ -132,6 +175,37 @@ def _sum_outputs(logging_outputs) -> dict:
     return {key: sum(output[key] for output in logging_outputs) for key in keys}
 
 
+def _source_output(name, term) -> dict:
+    outputs = {f"loss.{name}": term.loss_sum, f"correct.{name}": term.correct, f"histogram.{name}": term.histogram.double()}
+    if term.sampled_nearest is not None:
+        outputs.update({f"sampled_nearest.{name}": term.sampled_nearest, f"entropy.{name}": term.entropy_sum})
+    return outputs
+
+
+def _agreement(terms) -> dict:
+    """Normalised mutual information of the first label columns of every two sources, over the batch."""
+    names = sorted(terms)
+    pairs = [(a, b) for index, a in enumerate(names) for b in names[index + 1 :]]
+    return {
+        f"nmi.{a}_{b}": normalised_mutual_information(terms[a].codes[:, 0], terms[b].codes[:, 0]) for a, b in pairs
+    }
+
+
+def _gradient_norms(model, sample, weights, num_masked) -> dict:
+    """Norm of each source's weighted, averaged gradient on the speech encoder, in passes of their own."""
+    outputs = {}
+    parameters = [p for p in model.speech_encoder.parameters() if p.requires_grad]
+    for name in weights:
+        alone = {other: weights[name] if other == name else 0.0 for other in weights}
+        if weights[name] == 0:
+            continue
+        loss = model(**sample["net_input"], weights=alone).loss / num_masked
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
+        outputs[f"gradient_norm.{name}"] = torch.stack(squares).sum().sqrt()
+    return outputs
+
+
 def _log_source(name, sums, frames):
     log = fairseq_metrics.log_scalar
     losses = torch.as_tensor(sums[f"loss.{name}"]).double() / frames
@@ -139,7 +213,12 @@ def _log_source(name, sums, frames):
     if losses.numel() > 1:
         for n, loss in enumerate(losses.tolist()):
             log(f"loss_{name}_{n}", loss, frames, round=4)
-    log(f"accuracy_{name}", float(torch.as_tensor(sums[f"correct.{name}"]).double().mean()) / frames, frames, round=4)
+    for key, label in (("correct", "accuracy"), ("sampled_nearest", "sampled_nearest"), ("entropy", "label_entropy")):
+        if f"{key}.{name}" in sums:
+            log(f"{label}_{name}", float(torch.as_tensor(sums[f"{key}.{name}"]).double().mean()) / frames, frames, round=4)
+    if f"compared.{name}" in sums:
+        compared = float(sums[f"compared.{name}"])
+        log(f"churn_{name}", float(sums[f"changed.{name}"]) / max(compared, 1.0), compared, round=4)
     histogram_key = f"_histogram_{name}"
     fairseq_metrics.log_custom(CodeHistogramMeter, histogram_key, sums[f"histogram.{name}"])
     for label, measure in (("perplexity", perplexity), ("top_share", top_share), ("used_share", used_share)):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from fairseq_birq.builders import build_masker, build_speech_encoder
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
-from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
 from fairseq_birq.masking import utterance_keys
 from fairseq_birq.structs import Features
 
@@ -34,7 +34,7 @@ class CtcOutput:
 
 
 @register_model("birq_ctc", dataclass=BirqCtcConfig)
-class BirqCtcModel(BaseFairseqModel):
+class BirqCtcModel(RefusesOtherArchitectures, BaseFairseqModel):
     """Fine-tuning model: holds a speech encoder and an output layer, and nothing of pre-training.
 
     Args:

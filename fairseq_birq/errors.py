@@ -25,3 +25,20 @@ def reports_user_errors(function):
             raise SystemExit(2) from None
 
     return wrapper
+
+
+class RefusesOtherArchitectures:
+    """Mix-in of models: a checkpoint that does not fit is a `UserError` that shows the differences.
+
+    fairseq would hide them behind "please ensure that the architectures match".
+    """
+
+    @reports_user_errors
+    def load_state_dict(self, state_dict, strict=True, *args, **kwargs):
+        try:
+            return super().load_state_dict(state_dict, strict, *args, **kwargs)
+        except RuntimeError as error:
+            raise UserError(
+                f"the checkpoint's weights do not fit this configuration. Use the `model` settings of the run that "
+                f"wrote it, or start in a new directory. The differences: {error}"
+            ) from None

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer; increments of SplitMix64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
-_STARTS, _NOISE = 1, 2  # streams of one utterance's key
+_STARTS, _NOISE, _GUMBEL = 1, 2, 3  # streams of one utterance's key
 
 
 def _shift_right(x: Tensor, bits: int) -> Tensor:
@@ -39,6 +39,15 @@ def uniforms(keys: Tensor, positions: Tensor, stream: int) -> Tensor:
     """Uniform numbers in [0, 1). keys and positions: int64, broadcast together -> float64."""
     bits = _mix(_mix(keys + stream) + (positions + 1) * _GOLDEN)
     return _shift_right(bits, 11).double() * 2.0**-53
+
+
+def gumbel_offsets(keys: Tensor, columns: Tensor, num_columns: int) -> Tensor:
+    """Where each frame's Gumbel noise begins in a noise table, as a fraction of the table.
+
+    keys, columns: (M,) int64, of the frames' utterances and their places in them -> (M, num_columns) float64 in [0, 1).
+    """
+    positions = columns[:, None] * num_columns + torch.arange(num_columns, device=keys.device)
+    return uniforms(keys[:, None], positions, _GUMBEL)
 
 
 class SpanMasker(nn.Module):

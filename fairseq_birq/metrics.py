@@ -1,5 +1,6 @@
 """Numbers that tell whether codes are healthy, from how often each code occurred (METHODS section 8)."""
 
+import torch
 from torch import Tensor
 
 
@@ -22,3 +23,15 @@ def top_share(histogram: Tensor) -> Tensor:
 def used_share(histogram: Tensor) -> Tensor:
     """Fraction of the codes that occurred. histogram: (..., V) -> (...)."""
     return (histogram > 0).double().mean(-1)
+
+
+def normalised_mutual_information(a: Tensor, b: Tensor) -> Tensor:
+    """`2 I(a; b) / (H(a) + H(b))` of two codes of the same frames; biased upwards where frames are few.
+
+    a, b: (M,) int64 -> () float64 in [0, 1]; 0 where either is constant or there are no frames.
+    """
+    counts = [torch.unique(codes, return_counts=True)[1] for codes in (a, b)]
+    pairs = torch.unique(torch.stack([a, b]), dim=1, return_counts=True)[1]
+    first, second = (entropy(count) for count in counts)
+    both = first + second
+    return torch.where(both > 0, 2 * (both - entropy(pairs)) / both.clamp(min=1e-12), torch.zeros_like(both))

@@ -7,9 +7,9 @@ import torch
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
-from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets
+from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets, head_of
 from fairseq_birq.config import BirqConfig
-from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
 from fairseq_birq.heads import CodebookHeads
 from fairseq_birq.losses import LossTerm, masked_code_loss
 from fairseq_birq.masking import utterance_keys
@@ -19,84 +19,137 @@ from fairseq_birq.targets.base import TargetInputs
 
 @dataclass
 class PretrainingOutput:
-    """What one forward gives to the criterion; sums over the M masked frames."""
+    """What one forward gives to the criterion; sums over the M masked frames of all views."""
 
-    totals: Dict[str, Tensor]  # differentiable loss per target source, nats, mean over codebooks
+    loss: Tensor  # differentiable: weighted sum over sources, nats, mean over label columns
     terms: Dict[str, LossTerm]
     num_masked: int  # M
-    num_frames: int  # encoder frames that are not padding
+    num_frames: int  # encoder frames that are not padding, all views together
     num_padded: int  # encoder frames that are
-    audio_seconds: float  # without padding
+    audio_seconds: float  # without padding, each utterance once
 
 
 @register_model("birq", dataclass=BirqConfig)
-class BirqModel(BaseFairseqModel):
+class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
     """Pre-training model. `speech_encoder` is what remains of it for fine-tuning."""
 
-    def __init__(self, speech_encoder, masker, targets, heads, seed, block_bytes):
+    def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_bytes=16 << 20):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker
         self.targets = targets
         self.heads = heads
+        self.head_names = head_names
         self.seed = seed
+        self.masked_views = masked_views
         self.block_bytes = block_bytes
         self.num_updates = 0
 
     @classmethod
     @reports_user_errors
     def build_model(cls, cfg: BirqConfig, task=None):
+        if cfg.masked_views < 1:
+            raise UserError(f"`model.masked_views` must be at least 1, but is {cfg.masked_views}")
         speech_encoder = build_speech_encoder(cfg.frontend, cfg.encoder)
-        frontend = speech_encoder.frontend
+        targets = build_targets(cfg, speech_encoder.frontend)
+        head_names = {name: head_of(cfg, name) for name in targets}
+        heads = {
+            name: CodebookHeads(speech_encoder.dim, cfg.quantizer.codebook_size, cfg.quantizer.num_codebooks)
+            for name in dict.fromkeys(head_names.values())
+        }
         return cls(
             speech_encoder=speech_encoder,
-            masker=build_masker(cfg.mask, frontend),
-            targets=build_targets(cfg, frontend),
-            heads=nn.ModuleDict(
-                {
-                    name: CodebookHeads(speech_encoder.dim, cfg.quantizer.codebook_size, cfg.quantizer.num_codebooks)
-                    for name in cfg.targets.use
-                }
-            ),
+            masker=build_masker(cfg.mask, speech_encoder.frontend),
+            targets=targets,
+            heads=nn.ModuleDict(heads),
+            head_names=head_names,
             seed=cfg.seed,
+            masked_views=cfg.masked_views,
             block_bytes=int(cfg.block_mb * (1 << 20)),
         )
 
-    def forward(self, waveform: Tensor, padding_mask: Tensor, ids: Tensor) -> PretrainingOutput:
-        """waveform: (B, S) float in [-1, 1]; padding_mask: (B, S) bool; ids: (B,) int64, the utterances' numbers.
+    def forward(
+        self, waveform: Tensor, padding_mask: Tensor, ids: Tensor, weights: Optional[Dict[str, float]] = None
+    ) -> PretrainingOutput:
+        """Masked prediction of every source's targets.
 
         An empty batch (B = 0, all its audio was bad) gives zero losses that still hang on the parameters, so that
         data-parallel training goes on.
+
+        Args:
+            waveform: (B, S) float in [-1, 1].
+            padding_mask: (B, S) bool.
+            ids: (B,) int64, the utterances' numbers.
+            weights: per source, 1 where it is not named; in training a source of weight 0 is not computed.
         """
         if waveform.shape[0] == 0:
             waveform = waveform.new_zeros(1, self.speech_encoder.frontend.sample_rate)
             padding_mask, ids = torch.ones_like(waveform, dtype=torch.bool), ids.new_zeros(1)
-        keys = utterance_keys(self.seed, self.num_updates if self.training else 0, ids)
+        weights = {name: (weights or {}).get(name, 1.0) for name in self.targets}
+        sources = {name: source for name, source in self.targets.items() if weights[name] != 0 or not self.training}
+        views = range(self.masked_views)
+        update = self.num_updates if self.training else 0
+        keys = torch.cat([utterance_keys(self.seed, update, ids, view) for view in views])
         features = self.speech_encoder.frontend.features(waveform, padding_mask)
         frame_padding_mask = self._frame_padding_mask(padding_mask)
-        mask = self.masker.sample(frame_padding_mask, keys)
-        predicted = self.encode_masked(features, frame_padding_mask, mask, keys)[mask]
-        inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask)
-        totals, terms = {}, {}
-        for name, source in self.targets.items():
-            head = self.heads[name]
-            codes = source(inputs)
-            totals[name], terms[name] = masked_code_loss(predicted, head.weight, head.bias, codes, self.block_bytes)
-        num_frames = int((~frame_padding_mask).sum())
+        mask = self.masker.sample(frame_padding_mask.repeat(self.masked_views, 1), keys)
+        predicted, hidden = self.encode(features, frame_padding_mask, mask, keys, sources)
+        inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, hidden)
+        targets = {name: source(inputs) for name, source in sources.items()}
+        loss, terms = self._losses(predicted[mask], targets, weights)
+        num_frames = int((~frame_padding_mask).sum()) * self.masked_views
         return PretrainingOutput(
-            totals,
+            loss,
             terms,
-            num_masked=predicted.shape[0],
+            num_masked=int(mask.sum()),
             num_frames=num_frames,
-            num_padded=frame_padding_mask.numel() - num_frames,
+            num_padded=mask.numel() - num_frames,
             audio_seconds=int((~padding_mask).sum()) / self.speech_encoder.frontend.sample_rate,
         )
 
-    def encode_masked(self, features: Features, frame_padding_mask: Tensor, mask: Tensor, keys: Tensor) -> Tensor:
-        """The last layer on masked features: (B, T, d)."""
-        masked = Features(self.masker.fill(features.x, mask, keys), features.padding_mask)
-        hidden, _ = self.speech_encoder.frontend.subsample(masked)
-        return self.speech_encoder.encoder(hidden, frame_padding_mask).last
+    def encode(self, features: Features, frame_padding_mask: Tensor, mask: Tensor, keys: Tensor, sources):
+        """The last layer on masked features, and on unmasked ones the layers that sources ask for.
+
+        Both go through the layers up to the deepest of those in one joined batch, the masked views first and the clean
+        utterances last (METHODS section 2); the clean rows have no dropout unless a source wants it. Without a gradient
+        into the labels, the clean rows run by themselves and keep no activations.
+
+        Returns:
+            (views * B, T, d), and {layer: (B, T, d)}.
+        """
+        views, batch = mask.shape[0] // features.x.shape[0], features.x.shape[0]
+        masked = self.masker.fill(features.x.repeat(views, 1, 1), mask, keys)
+        masked = Features(masked, features.padding_mask.repeat(views, 1))
+        masked_padding = frame_padding_mask.repeat(views, 1)
+        wanted = sorted({layer for source in sources.values() for layer in source.hidden_layers})
+        needs_gradient = any(source.needs_gradient for source in sources.values()) and torch.is_grad_enabled()
+        if not wanted:
+            return self._run(masked, masked_padding)[-1], {}
+        clean_rows = 0 if any(source.target_dropout for source in sources.values()) else batch
+        if not needs_gradient:
+            with torch.no_grad():
+                layers = self._run(features, frame_padding_mask, wanted[-1], clean_rows)
+            return self._run(masked, masked_padding)[-1], {layer: layers[layer - 1] for layer in wanted}
+        joined = Features(torch.cat([masked.x, features.x]), torch.cat([masked.padding_mask, features.padding_mask]))
+        layers = self._run(joined, torch.cat([masked_padding, frame_padding_mask]), wanted[-1], clean_rows)
+        rest = self.speech_encoder.encoder.run_layers(layers[-1][:-batch], masked_padding, start=wanted[-1])
+        return (rest or [layers[-1][:-batch]])[-1], {layer: layers[layer - 1][-batch:] for layer in wanted}
+
+    def _run(self, features, frame_padding_mask, num_layers=None, clean_rows=0):
+        hidden, _ = self.speech_encoder.frontend.subsample(features, clean_rows)
+        return self.speech_encoder.encoder.run_layers(hidden, frame_padding_mask, stop=num_layers, clean_rows=clean_rows)
+
+    def _losses(self, predicted: Tensor, targets, weights):
+        """The loss of each head over the sources that use it; a head without any still hangs on the graph."""
+        loss, terms = predicted.new_zeros((), dtype=torch.float32), {}
+        for head_name, head in self.heads.items():
+            mine = {name: target for name, target in targets.items() if self.head_names[name] == head_name}
+            if not mine:
+                loss = loss + 0.0 * (head.weight.sum() + head.bias.sum())
+                continue
+            total, part = masked_code_loss(predicted, head.weight, head.bias, mine, weights, self.block_bytes)
+            loss, terms = loss + total, {**terms, **part}
+        return loss, terms
 
     def _frame_padding_mask(self, padding_mask: Tensor) -> Tensor:
         lengths = self.speech_encoder.output_length((~padding_mask).sum(1))
@@ -106,16 +159,6 @@ class BirqModel(BaseFairseqModel):
     def set_num_updates(self, num_updates):
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
-
-    @reports_user_errors
-    def load_state_dict(self, state_dict, strict=True, model_cfg=None, args=None):
-        try:
-            return super().load_state_dict(state_dict, strict, model_cfg, args)
-        except RuntimeError as error:
-            raise UserError(
-                f"the checkpoint's weights do not fit this configuration. Use the `model` settings of the run that "
-                f"wrote it, or start in a new directory. The differences: {error}"
-            ) from None
 
     def get_targets(self, sample, net_output) -> Optional[Tensor]:
         return None

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.precision import KeepsFloat32
+from fairseq_birq.soft_codes import group_size
 
 _TIE_MARGIN = 4e-6  # above twice the rounding error of a 16-64-term float32 dot product of unit vectors
 
@@ -27,12 +28,15 @@ class RandomProjectionQuantizer(KeepsFloat32):
         num_codebooks: N; the paper of USM (arXiv 2303.01037) uses several, each with a projection of its own.
         seed: of projections and codebooks.
         block_bytes: most bytes of scores that are alive at once in `nearest`.
+        codebook: (N, V, D) of another quantizer, to share it instead of drawing one.
 
     Raises:
         UserError: a size is not positive.
     """
 
-    def __init__(self, input_dim, codebook_size=8192, codebook_dim=16, num_codebooks=1, seed=1, block_bytes=8 << 20):
+    def __init__(
+        self, input_dim, codebook_size=8192, codebook_dim=16, num_codebooks=1, seed=1, block_bytes=8 << 20, codebook=None
+    ):
         super().__init__()
         sizes = dict(input_dim=input_dim, codebook_size=codebook_size, codebook_dim=codebook_dim, num_codebooks=num_codebooks)
         for name, size in sizes.items():
@@ -42,10 +46,11 @@ class RandomProjectionQuantizer(KeepsFloat32):
         random = np.random.RandomState(seed)
         bound = (6.0 / (input_dim + codebook_dim)) ** 0.5
         projection = random.uniform(-bound, bound, size=(num_codebooks, input_dim, codebook_dim))
-        codebook = random.standard_normal((num_codebooks, codebook_size, codebook_dim))
-        codebook /= np.linalg.norm(codebook, axis=-1, keepdims=True)
+        if codebook is None:
+            drawn = random.standard_normal((num_codebooks, codebook_size, codebook_dim))
+            codebook = torch.from_numpy(drawn / np.linalg.norm(drawn, axis=-1, keepdims=True)).float()
         self.register_buffer("projection", torch.from_numpy(projection).float())  # (N, input_dim, D)
-        self.register_buffer("codebook", torch.from_numpy(codebook).float())  # (N, V, D)
+        self.register_buffer("codebook", codebook.clone())  # (N, V, D)
 
     def project(self, x: Tensor) -> Tensor:
         """Unit vectors in the space of the codes, differentiable. x: (..., input_dim) -> (..., N, D) float32 or 64."""
@@ -87,7 +92,7 @@ class RandomProjectionQuantizer(KeepsFloat32):
 def _nearest_block(unit: Tensor, codebook: Tensor) -> Tensor:
     """unit: (R, D) float64, codebook: (V, D) float32 -> (R,) int64."""
     scores = unit.float() @ codebook.t()
-    group = _group_size(scores.shape[1])
+    group = group_size(scores.shape[1])
     grouped = scores.view(scores.shape[0], -1, group)  # torch's argmax over long rows is slow; two short ones are not
     best_groups = grouped.amax(-1).topk(min(2, grouped.shape[1]), dim=-1)
     members = grouped[torch.arange(scores.shape[0], device=scores.device), best_groups.indices[:, 0]]
@@ -99,8 +104,3 @@ def _nearest_block(unit: Tensor, codebook: Tensor) -> Tensor:
         exact = unit[close] @ F.normalize(codebook.double(), dim=-1).t()
         codes[close] = exact.argmax(-1)
     return codes
-
-
-def _group_size(codebook_size: int) -> int:
-    """The largest divisor of V up to 128."""
-    return max(size for size in range(1, min(128, codebook_size) + 1) if codebook_size % size == 0)

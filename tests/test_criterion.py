@@ -12,29 +12,61 @@ from fairseq_birq.losses import LossTerm
 from fairseq_birq.model import PretrainingOutput
 
 
+class Model:
+    """Stands for the model: says what it was given and returns what it is told to."""
+
+    def __init__(self, output, num_updates=0):
+        self.output, self.num_updates, self.targets = output, num_updates, list(output.terms)
+
+    def __call__(self, weights):
+        self.weights = weights
+        return self.output
+
+
 def criterion(**changes):
-    settings = dict(task=None, weights={}, collapse_min_perplexity=0.0, collapse_patience=3, collapse_action="warn")
+    settings = dict(task=None, weights={}, warmup_updates={}, start_updates={}, log_grad_every=0)
+    settings.update(collapse_min_perplexity=0.0, collapse_patience=3, collapse_action="warn")
     return BirqCriterion(**{**settings, **changes})
 
 
-def output(histogram=((6, 2, 0, 0),), loss=16.0, correct=(4.0,)):
+def output(histogram=((6, 2, 0, 0),), loss=16.0, correct=(4.0,), codes=(0,) * 8):
     histogram = torch.tensor(histogram)
-    term = LossTerm(torch.full((len(histogram),), loss), torch.tensor(correct), histogram)
-    total = torch.tensor(loss, requires_grad=True)
-    return PretrainingOutput({"raw_input": total}, {"raw_input": term}, 8, 20, 5, 0.8)
+    term = LossTerm(torch.full((len(histogram),), loss), torch.tensor(correct), histogram, torch.tensor(codes)[:, None])
+    return PretrainingOutput(torch.tensor(loss, requires_grad=True), {"raw_input": term}, 8, 20, 5, 0.8)
 
 
 SAMPLE = {"id": torch.arange(2), "net_input": {}, "bad_audio": 1}
 
 
 def run(subject, **changes):
-    return subject(lambda: output(**changes), SAMPLE)
+    return subject(Model(output(**changes)), SAMPLE)
 
 
-def test_loss_is_weighed_by_name_and_summed_over_masked_frames():
-    loss, sample_size, _ = run(criterion(weights={"raw_input": 2.4}))
-    assert loss.item() == pytest.approx(2.4 * 16.0) and sample_size == 8
+def test_loss_is_a_sum_over_masked_frames_with_a_gradient():
+    loss, sample_size, _ = run(criterion())
+    assert loss.item() == 16.0 and sample_size == 8
     loss.backward()
+
+
+def test_weights_go_to_the_model_by_name_and_follow_their_schedule():
+    subject = criterion(weights={"raw_input": 2.4}, start_updates={"raw_input": 10}, warmup_updates={"raw_input": 3})
+    seen = []
+    for update in (0, 9, 10, 11, 13, 500):
+        model = Model(output(), update)
+        subject(model, SAMPLE)
+        seen.append(model.weights["raw_input"])
+    assert seen == pytest.approx([0, 0, 0.6, 1.2, 2.4, 2.4])
+
+
+def test_churn_is_the_share_of_codes_that_changed_since_the_last_validation():
+    subject = criterion().eval()
+    first = run(subject, codes=(0, 1, 2, 3, 0, 1, 2, 3))[2]
+    second = run(subject, codes=(0, 1, 2, 3, 3, 2, 2, 3))[2]
+    assert "changed.raw_input" not in first
+    assert (float(second["changed.raw_input"]), second["compared.raw_input"]) == (2.0, 8)
+    with metrics.aggregate(new_root=True) as aggregate:
+        BirqCriterion.reduce_metrics([second])
+    assert aggregate.get_smoothed_values()["churn_raw_input"] == pytest.approx(0.25)
 
 
 def test_a_misspelt_source_is_named(caplog):

@@ -7,9 +7,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_birq.encoders.attention import SelfAttention, attention_keep, relative_table, rotary_table
-from fairseq_birq.encoders.base import Encoder, LayerInputs, RowDropout, is_recomputing, padding_or_none
+from fairseq_birq.encoders.base import Encoder, LayerInputs, is_recomputing, padding_or_none
 from fairseq_birq.encoders.layer_norm import LayerNorm
 from fairseq_birq.errors import UserError
+from fairseq_birq.row_dropout import RowDropout
 
 
 class ConformerEncoder(Encoder):

@@ -8,8 +8,9 @@ from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder as FairseqTransfo
 from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor, nn
 
-from fairseq_birq.encoders.base import Encoder, LayerInputs, RowDropout, padding_or_none
+from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
+from fairseq_birq.row_dropout import RowDropout
 
 
 class TransformerEncoder(Encoder):

@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.subsampling import SUBSAMPLINGS
 from fairseq_birq.precision import KeepsFloat32
+from fairseq_birq.row_dropout import RowDropout
 from fairseq_birq.structs import Features
 
 _INT16_SCALE = 32768.0  # Kaldi's samples are 16-bit integers
@@ -186,7 +187,7 @@ class LogMelFrontend(nn.Module):
         self.step_samples = self.frames_per_step * self.log_mel.hop_samples
         self.feature_norm = feature_norm
         self.subsampling = SUBSAMPLINGS[subsampling](num_mels, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
 
     @torch.no_grad()
     def features(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:
@@ -194,10 +195,10 @@ class LogMelFrontend(nn.Module):
         features = self.log_mel(waveform, padding_mask)
         return normalise_utterance(features) if self.feature_norm == "utterance" else features
 
-    def subsample(self, features: Features):
+    def subsample(self, features: Features, clean_rows: int = 0):
         """Features (B, F, D) -> hidden: (B, F // 4, dim) float, padding_mask: (B, F // 4) bool."""
         hidden, padding_mask = self.subsampling(features.x, features.padding_mask)
-        return self.dropout(hidden), padding_mask
+        return self.dropout(hidden, clean_rows), padding_mask
 
     def feature_length(self, num_samples):
         """Feature frames of `num_samples` samples, int or tensor."""

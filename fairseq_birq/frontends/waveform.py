@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.logmel import at_least_zero, frames_padding
+from fairseq_birq.row_dropout import RowDropout
 from fairseq_birq.structs import Features
 
 
@@ -41,7 +42,7 @@ class WaveformFrontend(nn.Module):
         self.norms = nn.ModuleList(nn.LayerNorm(waveform_dim) for _ in self.kernels)
         self.feature_norm = nn.LayerNorm(waveform_dim)
         self.projection = nn.Linear(waveform_dim, dim)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = RowDropout(dropout)
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight)
 
@@ -57,10 +58,10 @@ class WaveformFrontend(nn.Module):
         x = self.feature_norm(x.transpose(1, 2))
         return Features(x.masked_fill(padding[..., None], 0.0), padding)
 
-    def subsample(self, features: Features):
+    def subsample(self, features: Features, clean_rows: int = 0):
         """Features (B, F, waveform_dim) -> hidden: (B, F, dim) float, padding_mask: (B, F) bool."""
         hidden = self.projection(features.x) * ~features.padding_mask[..., None]
-        return self.dropout(hidden), features.padding_mask
+        return self.dropout(hidden, clean_rows), features.padding_mask
 
     def feature_length(self, num_samples):
         """Feature frames of `num_samples` samples, int or tensor; 0 if shorter than the CNN's receptive field."""

@@ -1,8 +1,9 @@
 """What a target source is given and what it promises."""
 
-from dataclasses import dataclass
-from typing import Optional
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
 
+import torch
 from torch import Tensor, nn
 
 from fairseq_birq.errors import UserError
@@ -17,19 +18,46 @@ class TargetInputs:
     padding_mask: Tensor  # (B, S) bool
     features: Features  # the frontend's unmasked, normalised features: (B, F, D)
     frame_padding_mask: Tensor  # (B, T) bool, of encoder frames
-    selected: Tensor  # (B, T) bool: the M frames that need a target
+    selected: Tensor  # (views * B, T) bool: the M frames that need a target; row r is utterance r % B
+    keys: Optional[Tensor] = None  # (views * B,) int64: random numbers of a row
+    hidden: Dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, T, d) on unmasked input
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The selected frames, row by row. x: (B, T, D) -> (M, D)."""
+        rows, columns = self.frames()
+        return x[rows % x.shape[0], columns]
+
+    def frames(self) -> Tuple[Tensor, Tensor]:
+        """Row and column of every selected frame: (M,) int64 each."""
+        return self.selected.nonzero(as_tuple=True)
+
+
+class ScaleGradient(torch.autograd.Function):
+    """Identity whose gradient is multiplied by `scale`: 1 trains through the labels, 0 detaches them."""
+
+    @staticmethod
+    def forward(ctx, x, scale):
+        ctx.scale = scale
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx, gradient):
+        return gradient * ctx.scale, None
 
 
 class TargetSource(nn.Module):
     """One kind of targets: where features come from, and how a code is selected.
 
-    A source returns `(M, N)` int64 codes for the selected frames in row-major order of `inputs.selected`. Its buffers
-    go into the checkpoint; it has no trained parameters.
+    A source returns targets of the selected frames in row-major order of `inputs.selected`: `(M, N)` int64 codes, or
+    `SoftCodes`. Its buffers go into the checkpoint; it has no trained parameters.
     """
 
     name: str
+    hidden_layers: Tuple[int, ...] = ()  # of the encoder on unmasked input that `inputs.hidden` must hold
+    needs_gradient = False  # whether training goes through these layers
+    target_dropout = False  # whether they are computed with dropout
 
-    def forward(self, inputs: TargetInputs) -> Tensor:
+    def forward(self, inputs: TargetInputs):
         raise NotImplementedError
 
     def fingerprint(self) -> Optional[str]:

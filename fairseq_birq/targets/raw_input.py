@@ -42,7 +42,7 @@ class RawInputTargets(TargetSource):
         features = inputs.features if self.features_are_inputs else self._features(inputs)
         num_stacks = (~inputs.frame_padding_mask).sum(1)
         stacked = stack_frames(features, self.num_stacked, num_stacks, width=inputs.frame_padding_mask.shape[1])
-        vectors = stacked.x[inputs.selected]
+        vectors = inputs.gather(stacked.x)
         if self.quantizer_norm.endswith("frame"):
             vectors = F.layer_norm(vectors.double(), vectors.shape[-1:]).float()
         return vectors

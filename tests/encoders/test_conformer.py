@@ -2,9 +2,9 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairseq_birq.encoders.base import RowDropout, dropout
 from fairseq_birq.encoders.conformer import ConformerEncoder, ConvolutionModule, MaskedBatchNorm
 from fairseq_birq.errors import UserError
+from fairseq_birq.row_dropout import RowDropout, dropout
 
 
 def test_depthwise_convolution_is_torch_s_conv1d():

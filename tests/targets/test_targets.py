@@ -8,6 +8,7 @@ from fairseq_birq.builders import build_targets
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
+from fairseq_birq.masking import utterance_keys
 from fairseq_birq.targets import TARGETS
 from fairseq_birq.targets.base import TargetInputs
 from tests.synth import tone
@@ -20,13 +21,24 @@ def build(name, frontend="logmel", **changes):
         OmegaConf.structured(BirqConfig),
         {
             "frontend": {"name": frontend, **FRONTEND_SETTINGS[frontend]},
+            "encoder": {"dim": 16, "num_heads": 2, "num_layers": 2},
             "quantizer": {"codebook_size": 200, "codebook_dim": 8, "num_codebooks": 2},
-            "targets": {"use": [name]},
+            "targets": {"use": [name], "own_layer": {"layers": [1]}},
         },
         changes,
     )
-    module = FRONTENDS[frontend](dim=16, **FRONTEND_SETTINGS[frontend])
-    return build_targets(cfg, module)[name], module
+    torch.manual_seed(0)
+    module = FRONTENDS[frontend](dim=16, **FRONTEND_SETTINGS[frontend]).eval()
+    return build_targets(cfg, module)[name].eval(), module
+
+
+def codes_of(source, inputs):
+    """(M, columns) int64: a source's codes, the nearest ones where it gives distributions."""
+    targets = source(inputs)
+    if torch.is_tensor(targets):
+        return targets
+    columns = [targets.column(index) for index in range(targets.num_columns)]
+    return torch.stack([(unit @ codebook.t()).argmax(-1) for unit, codebook in columns], dim=1)
 
 
 def inputs_of(frontend, seconds, extra_padding=0.0, gain=1.0):
@@ -34,10 +46,17 @@ def inputs_of(frontend, seconds, extra_padding=0.0, gain=1.0):
     samples = max(wave.numel() for wave in waves) + int(16000 * extra_padding)
     waveform = torch.stack([torch.nn.functional.pad(wave, (0, samples - wave.numel())) for wave in waves])
     padding_mask = torch.arange(samples) >= torch.tensor([wave.numel() for wave in waves])[:, None]
+    return target_inputs(frontend, waveform, padding_mask, torch.arange(len(waves)))
+
+
+def target_inputs(frontend, waveform, padding_mask, ids):
+    """Inputs in which the frontend's output stands for the hidden states of layer 1."""
     features = frontend.features(waveform, padding_mask)
+    hidden, _ = frontend.subsample(features)
     lengths = frontend.output_length((~padding_mask).sum(1))
-    frame_padding_mask = torch.arange(int(frontend.output_length(samples))) >= lengths[:, None]
-    return TargetInputs(waveform, padding_mask, features, frame_padding_mask, ~frame_padding_mask)
+    frame_padding_mask = torch.arange(hidden.shape[1]) >= lengths[:, None]
+    keys = utterance_keys(1, 1, ids)
+    return TargetInputs(waveform, padding_mask, features, frame_padding_mask, ~frame_padding_mask, keys, {1: hidden})
 
 
 @pytest.fixture(params=sorted(TARGETS))
@@ -49,7 +68,7 @@ def name(request):
 def test_one_code_per_selected_frame_and_codebook(name, frontend):
     source, module = build(name, frontend)
     inputs = inputs_of(module, [1.3, 0.7])
-    codes = source(inputs)
+    codes = codes_of(source, inputs)
     assert codes.dtype == torch.int64 and not codes.requires_grad
     assert codes.shape == (int(inputs.selected.sum()), 2)
     assert 0 <= codes.min() and codes.max() < 200
@@ -58,34 +77,43 @@ def test_one_code_per_selected_frame_and_codebook(name, frontend):
 @pytest.mark.parametrize("frontend", sorted(FRONTENDS))
 def test_codes_of_an_utterance_do_not_depend_on_its_batch(name, frontend):
     source, module = build(name, frontend)
-    together = source(inputs_of(module, [1.3, 0.7, 2.1], extra_padding=0.9))
-    alone = [source(inputs_of(module, [1.3])), None, None]
-    full = inputs_of(module, [1.3, 0.7, 2.1])
-    for row, seconds in ((1, 0.7), (2, 2.1)):
-        samples = int(16000 * seconds)
-        features = module.features(full.waveform[row : row + 1, :samples], torch.zeros(1, samples, dtype=torch.bool))
-        steps = int(module.output_length(samples))
-        nothing, wave = torch.zeros(1, steps, dtype=torch.bool), full.waveform[row : row + 1, :samples]
-        cut = TargetInputs(wave, torch.zeros_like(wave, dtype=torch.bool), features, nothing, ~nothing)
-        alone[row] = source(cut)
+    seconds = [1.3, 0.7, 2.1]
+    full = inputs_of(module, seconds, extra_padding=0.9)
+    together, alone = codes_of(source, full), []
+    for row, duration in enumerate(seconds):
+        wave = full.waveform[row : row + 1, : int(16000 * duration)]
+        nothing_padded = torch.zeros_like(wave, dtype=torch.bool)
+        alone.append(codes_of(source, target_inputs(module, wave, nothing_padded, torch.tensor([row]))))
     assert torch.equal(together, torch.cat(alone))
 
 
 def test_selecting_frames_selects_their_codes(name):
     source, module = build(name)
     inputs = inputs_of(module, [1.3, 0.7])
-    every = source(inputs)
+    every = codes_of(source, inputs)
     chosen = torch.rand(inputs.selected.shape) < 0.4
     flat = chosen[inputs.selected]
     inputs.selected = inputs.selected & chosen
-    assert torch.equal(source(inputs), every[flat])
+    assert torch.equal(codes_of(source, inputs), every[flat])
+
+
+def test_masked_views_get_the_codes_of_their_utterances(name):
+    source, module = build(name)
+    inputs = inputs_of(module, [1.3, 0.7])
+    once = codes_of(source, inputs)
+    inputs.selected = inputs.selected.repeat(2, 1)
+    inputs.keys = torch.cat([inputs.keys, utterance_keys(1, 1, torch.arange(2), view=1)])
+    assert torch.equal(codes_of(source, inputs), once.repeat(2, 1))
 
 
 def test_state_dict_round_trip_and_fingerprint(name):
-    source, _ = build(name)
+    source, module = build(name)
+    inputs = inputs_of(module, [1.3, 0.7])
+    codes = codes_of(source, inputs)
     twin, _ = build(name)
     twin.load_state_dict(source.state_dict())
-    other, _ = build(name, quantizer={"seed": 9})
+    assert torch.equal(codes_of(twin, inputs), codes)
+    other, _ = build(name, quantizer={"seed": 9}, targets={"own_layer": {"seed": 9}})
     with pytest.raises(UserError, match="fingerprint"):
         other.load_state_dict(source.state_dict())
 
@@ -94,7 +122,7 @@ def test_state_dict_round_trip_and_fingerprint(name):
 def test_normalisation_takes_the_gain_out(norm, changes):
     """A louder recording adds a constant to log-Mel: every normalisation removes it, none does not."""
     source, module = build("raw_input", targets={"raw_input": {"quantizer_norm": norm}})
-    soft, loud = (source(inputs_of(module, [2.0], gain=gain)) for gain in (0.02, 1.0))
+    soft, loud = (codes_of(source, inputs_of(module, [2.0], gain=gain)) for gain in (0.02, 1.0))
     different = (soft != loud).float().mean().item()
     assert different > 0.1 if changes else different < 0.02
 
@@ -108,9 +136,7 @@ def test_vectors_of_raw_input_are_four_stacked_frames_of_unit_layer_norm():
     assert torch.allclose(vectors, expected, atol=1e-5)
 
 
-def test_silence_gives_codes():
-    source, module = build("raw_input")
+def test_silence_gives_codes(name):
+    source, module = build(name)
     waveform = torch.zeros(1, 16000)
-    nothing = torch.zeros(1, 24, dtype=torch.bool)
-    features = module.features(waveform, waveform.bool())
-    assert source(TargetInputs(waveform, waveform.bool(), features, nothing, ~nothing)).shape == (24, 2)
+    assert codes_of(source, target_inputs(module, waveform, waveform.bool(), torch.tensor([0]))).shape == (24, 2)

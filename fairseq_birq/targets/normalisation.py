@@ -1,0 +1,63 @@
+"""Normalisation of hidden states before they are quantized, with statistics that no batch decides alone.
+
+Layer normalisation leaves the mean direction that all frames share, and random codes of such states collapse onto a few
+(METHODS section 2, point 1). Standardising every dimension over frames takes it out.
+"""
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from fairseq_birq.precision import KeepsFloat32
+
+_EPSILON = 1e-5
+
+
+class HiddenNormalisation(KeepsFloat32):
+    """Normalises (M, d) hidden states with running statistics: no gradient, the same in all processes, checkpointed.
+
+    Args:
+        dim: d.
+        mode: "layer" (layer normalisation without affine, the paper's), "standardize" (per dimension),
+            "standardize+layer", or "whiten" (multiplied by the inverse square root of the covariance).
+        momentum: share of a new batch in the statistics; the first 1 / momentum batches weigh equally.
+    """
+
+    def __init__(self, dim: int, mode: str = "standardize+layer", momentum: float = 0.01):
+        super().__init__()
+        self.mode, self.momentum = mode, momentum
+        self.register_buffer("mean", torch.zeros(dim))
+        self.register_buffer("second", torch.eye(dim) if mode == "whiten" else torch.ones(dim))  # (co)variance
+        self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x: (M, d) float -> (M, d) float32, or float64 for float64."""
+        x = x if x.dtype == torch.float64 else x.float()
+        if self.mode == "whiten":
+            values, vectors = torch.linalg.eigh(self.second.to(x.dtype))
+            return (x - self.mean) @ (vectors * (values.clamp(min=0) + _EPSILON).rsqrt()) @ vectors.t()
+        if self.mode.startswith("standardize"):
+            x = (x - self.mean) * (self.second + _EPSILON).rsqrt()
+        return F.layer_norm(x, x.shape[-1:]) if self.mode.endswith("layer") else x
+
+    @torch.no_grad()
+    def update(self, frames: Tensor) -> None:
+        """Take in the hidden states of a batch, joined over all processes. frames: (frames, d) float."""
+        if self.mode == "layer":
+            return
+        frames = frames.double()
+        moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)
+        count = frames.new_full((1,), float(frames.shape[0]))
+        packed = torch.cat([frames.sum(0), moments.flatten(), count])
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            torch.distributed.all_reduce(packed)
+        total = packed[-1]
+        if total < 2:
+            return
+        mean = packed[: frames.shape[1]] / total
+        second = packed[frames.shape[1] : -1].view_as(moments) / total
+        second = second - (torch.outer(mean, mean) if self.mode == "whiten" else mean.square())
+        self.num_batches += 1
+        share = max(self.momentum, 1.0 / int(self.num_batches))
+        self.mean.lerp_(mean.to(self.mean.dtype), share)
+        self.second.lerp_(second.to(self.second.dtype), share)
