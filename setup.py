@@ -14,7 +14,7 @@ DEV = DECODE + PLOT + ["pytest", "hypothesis", "kaldi-native-fbank", "ruff"]
 setup(
     name="fairseq_birq",
     version="0.1.0",
-    description="BEST-RQ, BiRQ and Latent-RQ: speech pre-training with random-projection targets, on fairseq",
+    description="BEST-RQ and BiRQ: speech pre-training with random-projection targets, on fairseq",
     python_requires=">=3.9",
     packages=find_packages(include=["fairseq_birq", "fairseq_birq.*"]),
     install_requires=["numpy", "soundfile", "soxr", "editdistance", "tqdm", "espeakng-loader"],

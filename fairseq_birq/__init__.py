@@ -1,4 +1,4 @@
-"""fairseq_birq: BEST-RQ, BiRQ and Latent-RQ pre-training for fairseq (`--user-dir fairseq_birq`).
+"""fairseq_birq: BEST-RQ and BiRQ pre-training for fairseq (`--user-dir fairseq_birq`).
 
 Importing the package registers its tasks, models and criteria with fairseq, and makes fairseq's checkpoint files atomic.
 """
