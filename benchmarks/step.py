@@ -44,7 +44,7 @@ def birq_step(encoder):
     def step(seconds=SECONDS):
         wave, padding_mask = waveform(seconds)
         output = model(wave, padding_mask, torch.arange(BATCH))
-        sum(output.totals.values()).backward()
+        output.loss.backward()
 
     return step
 
@@ -160,7 +160,7 @@ def heads_part():
         num_masked = int(0.3 * BATCH * 25 * seconds)
         hidden = torch.randn(num_masked, DIM, requires_grad=True)
         codes = torch.randint(head.weight.shape[1], (num_masked, 1))
-        masked_code_loss(hidden, head.weight, head.bias, codes, model.block_bytes)[0].backward()
+        masked_code_loss(hidden, head.weight, head.bias, {"raw_input": codes}, {}, model.block_bytes)[0].backward()
 
     return step
 
