@@ -71,7 +71,7 @@ class QuantizerConfig(FairseqDataclass):
 
 @dataclass
 class RawInputConfig(FairseqDataclass):
-    """BEST-RQ's hard codes of the unmasked input (METHODS section 1)."""
+    """BEST-RQ's hard codes of the unmasked input."""
 
     quantizer_norm: ChoiceEnum(["utterance", "utterance+frame", "frame", "none"]) = _help(
         "utterance+frame",
@@ -81,7 +81,7 @@ class RawInputConfig(FairseqDataclass):
 
 @dataclass
 class OwnLayerConfig(FairseqDataclass):
-    """BiRQ's soft codes of the encoder's own layers on unmasked input (METHODS section 2)."""
+    """BiRQ's soft codes of the encoder's own layers on unmasked input."""
 
     layers: List[int] = field(default_factory=list, metadata={"help": "k: the layers, counted from 1"})
     normalisation: ChoiceEnum(["layer", "standardize", "standardize+layer", "whiten"]) = _help(

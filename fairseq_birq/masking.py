@@ -2,7 +2,7 @@
 
 Every random number here is a pure function of (seed, update, utterance id, view, position): an utterance has the
 same mask whatever batch, process or micro-batch it lands in, and a resumed run goes on with the masks that it would
-have had. METHODS section 7, invariants 6 and 7.
+have had.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Numbers that tell whether codes are healthy, from how often each code occurred (METHODS section 8)."""
+"""Numbers that tell whether codes are healthy, from how often each code occurred."""
 
 import torch
 from torch import Tensor

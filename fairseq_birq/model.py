@@ -111,7 +111,7 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         """The last layer on masked features, and on unmasked ones the layers that sources ask for.
 
         Both go through the layers up to the deepest of those in one joined batch, the masked views first and the clean
-        utterances last (METHODS section 2); the clean rows have no dropout unless a source wants it. Without a gradient
+        utterances last; the clean rows have no dropout unless a source wants it. Without a gradient
         into the labels, the clean rows run by themselves and keep no activations.
 
         Returns:
@@ -159,6 +159,3 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
     def set_num_updates(self, num_updates):
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
-
-    def get_targets(self, sample, net_output) -> Optional[Tensor]:
-        return None

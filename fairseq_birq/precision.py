@@ -7,7 +7,7 @@ class KeepsFloat32(nn.Module):
     """Base of modules whose buffers follow device moves but never lose precision.
 
     fairseq casts a model with `.half()` or `.bfloat16()`, which would round filter banks, projections and
-    codebooks to 8-11 bits and with them change labels (METHODS section 7, invariant 9).
+    codebooks to 8-11 bits and with them change labels.
     """
 
     def _apply(self, fn, recurse=True):

@@ -102,7 +102,7 @@ def test_a_pretrained_checkpoint_gives_weights_and_sizes_but_not_dropouts(tmp_pa
 
 
 def test_a_fine_tuned_model_holds_nothing_of_pretraining(tmp_path):
-    """METHODS section 7, invariant 10."""
+    """Neither quantizer nor heads nor targets reach the fine-tuned checkpoint."""
     path = tmp_path / "pretrained.pt"
     pretrained = write_birq_checkpoint(path)
     state = build(pretrained_path=str(path), mask={"fill": "noise"}).state_dict()

@@ -1,4 +1,4 @@
-"""Model `birq` as a whole: METHODS section 7, invariants 2 to 6, 9 and 10."""
+"""Model `birq` as a whole: what padding, masks, batches, precision and processes may not change."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The package's metadata, the pins and the Makefile agree with each other and with HOUSE's rules."""
+"""The package's metadata, the pins and the Makefile agree with each other."""
 
 import re
 import subprocess

@@ -1,4 +1,4 @@
-"""How much codes say about phones (METHODS section 8; HuBERT, arXiv 2106.07447, section IV)."""
+"""How much codes say about phones (HuBERT, arXiv 2106.07447, section IV)."""
 
 from typing import Dict
 

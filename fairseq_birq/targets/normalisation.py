@@ -1,7 +1,7 @@
 """Normalisation of hidden states before they are quantized, with statistics that no batch decides alone.
 
-Layer normalisation leaves the mean direction that all frames share, and random codes of such states collapse onto a few
-(METHODS section 2, point 1). Standardising every dimension over frames takes it out.
+Layer normalisation leaves the mean direction that all frames share, and random codes of such states collapse onto a
+few. Standardising every dimension over frames takes it out.
 """
 
 import torch

@@ -10,7 +10,7 @@ from fairseq_birq.targets.base import TargetInputs, TargetSource
 
 
 class RawInputTargets(TargetSource):
-    """Hard codes of stacked log-Mel frames (BEST-RQ, arXiv 2202.01855, section 3.1; METHODS section 1).
+    """Hard codes of stacked log-Mel frames (BEST-RQ, arXiv 2202.01855, section 3.1).
 
     An utterance has the same codes alone and in any batch: statistics are taken over its own frames only.
 
