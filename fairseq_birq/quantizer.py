@@ -11,6 +11,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.precision import KeepsFloat32
 from fairseq_birq.soft_codes import group_size
 
+_CHUNK_ROWS = 1024  # rows projected in float64 at once
 _TIE_MARGIN = 4e-6  # above twice the rounding error of a 16-64-term float32 dot product of unit vectors
 
 
@@ -74,11 +75,12 @@ class RandomProjectionQuantizer(KeepsFloat32):
         rows = x.reshape(-1, x.shape[-1])
         codes = torch.empty(rows.shape[0], self.num_codebooks, dtype=torch.int64, device=x.device)
         block_rows = max(1, self.block_bytes // (4 * self.codebook_size))
+        scores = torch.empty(min(block_rows, _CHUNK_ROWS), self.codebook_size, device=x.device)  # used by every block
         with torch.autocast(x.device.type, enabled=False):
-            for start in range(0, rows.shape[0], block_rows):
-                unit = self.project(rows[start : start + block_rows].double())
+            for start in range(0, rows.shape[0], _CHUNK_ROWS):
+                unit = self.project(rows[start : start + _CHUNK_ROWS].double())
                 for n, codebook in enumerate(self.codebook):
-                    codes[start : start + block_rows, n] = _nearest_block(unit[:, n], codebook)
+                    codes[start : start + _CHUNK_ROWS, n] = _nearest(unit[:, n], codebook, scores)
         return codes.reshape(*x.shape[:-1], self.num_codebooks)
 
     def fingerprint(self, settings: str = "") -> str:
@@ -89,15 +91,22 @@ class RandomProjectionQuantizer(KeepsFloat32):
         return digest.hexdigest()
 
 
-def _nearest_block(unit: Tensor, codebook: Tensor) -> Tensor:
-    """unit: (R, D) float64, codebook: (V, D) float32 -> (R,) int64."""
-    scores = unit.float() @ codebook.t()
-    group = group_size(scores.shape[1])
-    grouped = scores.view(scores.shape[0], -1, group)  # torch's argmax over long rows is slow; two short ones are not
-    best_groups = grouped.amax(-1).topk(min(2, grouped.shape[1]), dim=-1)
-    members = grouped[torch.arange(scores.shape[0], device=scores.device), best_groups.indices[:, 0]]
+def _nearest(unit: Tensor, codebook: Tensor, scores: Tensor) -> Tensor:
+    """unit: (R, D) float64, codebook: (V, D) float32, scores: (block, V) float32, overwritten -> (R,) int64.
+
+    torch's argmax over long rows is slow; that over groups of codes, and then within the best group, is not.
+    """
+    group, narrow = group_size(codebook.shape[0]), unit.float()
+    tops = scores.new_empty(unit.shape[0], codebook.shape[0] // group)
+    members = scores.new_empty(unit.shape[0], group)
+    for start in range(0, unit.shape[0], scores.shape[0]):
+        block = narrow[start : start + scores.shape[0]]
+        grouped = torch.mm(block, codebook.t(), out=scores[: block.shape[0]]).view(block.shape[0], -1, group)
+        top = torch.amax(grouped, -1, out=tops[start : start + block.shape[0]])
+        members[start : start + block.shape[0]] = grouped[torch.arange(len(block), device=block.device), top.argmax(-1)]
+    best_groups = tops.topk(min(2, tops.shape[1]), dim=-1)
     best = members.topk(min(2, group), dim=-1)
-    codes = best_groups.indices[:, 0] * group + best.indices[:, 0]
+    codes = tops.argmax(-1) * group + best.indices[:, 0]
     rivals = torch.cat([best_groups.values[:, 1:], best.values[:, 1:]], dim=1)
     close = (rivals > best.values[:, :1] - _TIE_MARGIN).any(1).nonzero().squeeze(1)
     if close.numel():
