@@ -11,7 +11,7 @@ from typing import Dict, List, Optional, Tuple, Union
 import torch
 from torch import Tensor
 
-from fairseq_birq.soft_codes import SoftCodes, grouped_argmax, gumbel_rows
+from fairseq_birq.soft_codes import SoftCodes, grouped_argmax
 
 Targets = Union[Tensor, SoftCodes]
 
@@ -159,36 +159,43 @@ def _hard_block(block: _Block, log_probs, gradient) -> Tensor:
     """Takes `scale * onehot` from the gradient of the logits; returns the scaled loss."""
     codes = block.source[block.rows, block.column]
     aimed = log_probs.gather(1, codes[:, None])
-    loss = -aimed.sum().double()
-    block.add("loss_sum", loss)
     block.add("correct", (aimed >= log_probs.amax(-1, keepdim=True)).sum())
     block.term.codes[block.rows, block.column] = codes
+    _take_codes(gradient, codes, block.scale)
+    return _add_loss(block, -aimed)
+
+
+def _take_codes(gradient, codes, scale):
     if gradient is not None:
-        gradient.scatter_add_(1, codes[:, None], gradient.new_full((1, 1), -block.scale).expand(codes.shape[0], 1))
+        gradient.scatter_add_(1, codes[:, None], gradient.new_full((1, 1), -scale).expand(codes.shape[0], 1))
+
+
+def _add_loss(block: _Block, losses) -> Tensor:
+    loss = losses.sum().double()
+    block.add("loss_sum", loss)
     return block.scale * loss
 
 
 def _soft_block(block: _Block, log_probs, gradient, unit_grads) -> Tensor:
     """Takes `scale * y` from the gradient of the logits, adds that through y to the unit vectors'; returns the loss."""
     source = block.source
-    unit, codebook = (tensor.to(log_probs.dtype) for tensor in source.column(block.column))
-    scores = (2.0 * unit[block.rows] @ codebook.t() - 2.0) * source.score_scale
-    noisy = scores + gumbel_rows(source.offsets[block.rows, block.column], codebook.shape[0], scores.dtype)
-    soft = (noisy / source.temperature).softmax(-1)
-    nearest, sampled = grouped_argmax(scores), grouped_argmax(noisy)
-    labels = torch.zeros_like(soft).scatter_(1, sampled[:, None], 1.0) if source.straight_through else soft
-    losses = -(labels * log_probs).sum(-1)
-    block.add("loss_sum", losses.sum().double())
+    soft, entropy, nearest, sampled = source.block(block.rows, block.column, log_probs.dtype)
     block.add("correct", (grouped_argmax(log_probs) == nearest).sum())
     block.add("sampled_nearest", (nearest == sampled).sum())
-    block.add("entropy_sum", -(soft * soft.clamp(min=1e-30).log()).sum().double())
+    block.add("entropy_sum", entropy.sum().double())
     block.term.codes[block.rows, block.column] = nearest
-    if gradient is not None:
-        gradient.add_(labels, alpha=-block.scale)
+    products = soft * log_probs
+    expected = products.sum(-1, keepdim=True)
+    if source.straight_through:
+        _take_codes(gradient, sampled, block.scale)
+        loss = _add_loss(block, -log_probs.gather(1, sampled[:, None]))
+    else:
+        if gradient is not None:
+            gradient.add_(soft, alpha=-block.scale)
+        loss = _add_loss(block, -expected)
     layer, n = divmod(block.column, source.codebooks[0].shape[0])
     if unit_grads[layer] is not None:
-        expected = -(soft * log_probs).sum(-1, keepdim=True)
-        slopes = soft * (-log_probs - expected)  # d loss / d (noisy / temperature)
-        factor = block.scale * 2.0 * source.score_scale / source.temperature
-        unit_grads[layer][block.rows, n] += factor * (slopes @ codebook)
-    return block.scale * losses.sum().double()
+        slopes = products.addcmul_(soft, expected, value=-1.0)  # of -loss in the logits of y
+        _, codebook = source.column(block.column)
+        unit_grads[layer][block.rows, n] -= block.scale * source.sharpness * (slopes @ codebook.to(slopes.dtype))
+    return loss

@@ -2,13 +2,14 @@
 
 import functools
 from dataclasses import dataclass
-from typing import List
+from typing import List, Tuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 _TABLE_SIZE = 1 << 20
+_LOG_FLOOR = -60.0  # of a label's log odds: e^-60 is lost in float64 too, but denormals make a CPU 5 times slower
 
 
 @dataclass
@@ -35,6 +36,23 @@ class SoftCodes:
         num_codebooks = self.codebooks[0].shape[0]
         layer, n = divmod(index, num_codebooks)
         return self.units[layer][:, n], self.codebooks[layer][n]
+
+    @property
+    def sharpness(self) -> float:
+        """The logits of y are this times `c_v . u`, plus noise and a constant."""
+        return 2.0 * self.score_scale / self.temperature
+
+    def block(self, rows: slice, index: int, dtype: torch.dtype) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
+        """R frames of one label column: labels (R, V); their entropies in nats, nearest and sampled codes, (R,) each."""
+        unit, codebook = (tensor.to(dtype) for tensor in self.column(index))
+        logits = (self.sharpness * unit[rows]) @ codebook.t()  # but for a constant, and without noise
+        nearest = grouped_argmax(logits)
+        logits.add_(gumbel_rows(self.offsets[rows, index], codebook.shape[0], dtype), alpha=1.0 / self.temperature)
+        sampled = grouped_argmax(logits)
+        top = logits.gather(1, sampled[:, None])
+        soft = logits.clamp_(min=top + _LOG_FLOOR).softmax(-1)
+        log_total = top - soft.gather(1, sampled[:, None]).log()  # logsumexp of the logits
+        return soft, log_total.squeeze(1) - logits.mul_(soft).sum(-1), nearest, sampled
 
 
 @functools.lru_cache(maxsize=8)

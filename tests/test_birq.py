@@ -100,6 +100,20 @@ def test_what_is_logged_of_soft_labels():
     assert torch.allclose(term.entropy_sum, -(soft * soft.log()).sum((0, 2)))
 
 
+def test_sharp_labels_equal_the_softmax_without_denormal_numbers():
+    """Denormal numbers make a CPU several times slower."""
+    generator = torch.Generator().manual_seed(0)
+    unit, codebook = (F.normalize(torch.randn(*shape, generator=generator), dim=-1) for shape in ((50, 1, 16), (1, 512, 16)))
+    targets = SoftCodes([unit], [codebook], torch.rand(50, 1, dtype=torch.float64, generator=generator), 40.0, TAU)
+    scores = -40.0 * (codebook[0].double() - unit[:, 0, None].double()).pow(2).sum(-1)
+    exact = ((scores + gumbel_rows(targets.offsets[:, 0], 512, torch.float64)) / TAU).softmax(-1)
+    soft, entropy, _, _ = targets.block(slice(None), 0, torch.float32)
+    tiny = torch.finfo(torch.float32).tiny
+    assert (exact < tiny).float().mean() > 0.1 and soft.min() > tiny
+    assert torch.allclose(soft.double(), exact, atol=1e-4)
+    assert torch.allclose(entropy.double(), -torch.special.xlogy(exact, exact).sum(-1), atol=1e-3)
+
+
 def test_noise_is_gumbel_and_rows_are_uncorrelated():
     rows = gumbel_rows(torch.rand(400, dtype=torch.float64), 512, torch.float64)
     assert rows.mean() == pytest.approx(0.5772, abs=0.02) and rows.var() == pytest.approx(math.pi**2 / 6, rel=0.03)
