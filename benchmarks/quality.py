@@ -21,6 +21,7 @@ import threading
 from collections import defaultdict
 from pathlib import Path
 
+import label_health
 import torch
 import yaml
 
@@ -99,16 +100,18 @@ def prepared(data, out, step):
 def run_row(row, seed, table, data_root, out, threads):
     """One row with one seed: returns its scores on every subset, greedy and with the language model."""
     folder = out / re.sub(r"\W+", "_", row["name"]) / f"seed{seed}"
-    extra = []
+    extra, results = [], {}
     if "pretrain" in row:
         step = row["pretrain"]
         overrides = [f"model.quantizer.seed={seed}"]
         shared = out / "pretrain" / step["name"] / f"seed{seed}"
-        extra = [f"model.pretrained_path={train(step, data_root / step['data'], shared, seed, threads, overrides)}"]
+        pretrained = train(step, data_root / step["data"], shared, seed, threads, overrides)
+        extra = [f"model.pretrained_path={pretrained}"]
+        if table.get("labels"):
+            results["labels"] = measured_labels(pretrained, data_root / step["data"])
     step = row["finetune"]
     data = prepared(data_root / step["data"], out, step)
     checkpoint = train(step, data, folder, seed, threads, extra)
-    results = {}
     for subset in ("dev", "test"):
         results[f"{subset} greedy"] = decode(checkpoint, data, subset, folder, threads)
     if "lm" in table:
@@ -118,6 +121,15 @@ def run_row(row, seed, table, data_root, out, threads):
     (folder / "result.json").write_text(json.dumps(results, indent=1))
     print(f"{row['name']}, seed {seed}: " + json.dumps(results), flush=True)
     return results
+
+
+def measured_labels(checkpoint, data):
+    """Label quality of a pre-trained checkpoint, measured once and kept beside it."""
+    kept = checkpoint.parent / "labels.json"
+    with LOCKS[kept]:
+        if not kept.exists():
+            kept.write_text(json.dumps(label_health.measure(checkpoint, data)))
+        return json.loads(kept.read_text())
 
 
 def choose_lm(settings, checkpoint, data, folder, threads):
@@ -138,8 +150,8 @@ def summarise(values):
     return f"{statistics.mean(values):.1f}{spread}"
 
 
-def write_table(table, results, readme, command):
-    """Put the table between the markers of `readme`."""
+def result_lines(results):
+    """The table of error rates."""
     columns = [(subset, how, measure) for subset in ("dev", "test") for how in ("greedy", "lm") for measure in ("cer", "wer")]
     columns = [(s, h, m) for s, h, m in columns if any(f"{s} {h}" in r for rows in results.values() for r in rows)]
     lines = ["| row | " + " | ".join(f"{s} {m.upper()} {'greedy' if h == 'greedy' else '+ LM'}" for s, h, m in columns) + " |"]
@@ -147,11 +159,45 @@ def write_table(table, results, readme, command):
     for name, rows in results.items():
         cells = [summarise([row[f"{subset} {how}"][measure] for row in rows]) for subset, how, measure in columns]
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
+def label_lines(results):
+    """The table of what the labels and layers say about phones; empty where no row measured them."""
+    found = {name: [row["labels"] for row in rows if "labels" in row] for name, rows in results.items()}
+    sources = [("anchor", "raw_input"), ("enhanced", "own_layer")]
+    measures = ("PNMI dev (shuffled)", "PNMI train (shuffled)", "perplexity")
+    header = [f"{title} {measure}" for title, _ in sources for measure in measures]
+    lines = [f"| row | {' | '.join(header)} | phone probe per layer |", "| --- |" + " --- |" * (len(header) + 1)]
+    for name, rows in found.items():
+        cells = []
+        for _, source in sources:
+            parts = [row[source] for row in rows if source in row]
+            cells += [pnmi_cell([part[split] for part in parts]) for split in ("dev", "train")]
+            cells.append(summarise([part["train"]["perplexity"] for part in parts]) if parts else "–")
+        if rows:
+            cells.append(", ".join(summarise(layer) for layer in zip(*[row["probe"] for row in rows])))
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines if any(found.values()) else []
+
+
+def pnmi_cell(parts):
+    if not parts:
+        return "–"
+    return f"{statistics.mean(p['pnmi'] for p in parts):.3f} ({statistics.mean(p['chance'] for p in parts):.3f})"
+
+
+def write_table(table, results, readme, command):
+    """Put the tables between the markers of `readme`."""
+    lines = result_lines(results)
     note = f"Per cent, mean ± standard deviation over seeds {table['seeds']}. Machine: {os.cpu_count()} CPU cores "
     note += f"({platform.machine()}), Python {platform.python_version()}, torch {torch.__version__}. Made by `{command}`."
+    lines += ["", note]
+    if label_lines(results):
+        lines += ["", *label_lines(results)]
     text = readme.read_text()
     start, end = text.index(BEGIN) + len(BEGIN), text.index(END)
-    readme.write_text(text[:start] + "\n" + "\n".join(lines) + "\n\n" + note + "\n" + text[end:])
+    readme.write_text(text[:start] + "\n" + "\n".join(lines) + "\n" + text[end:])
 
 
 def main():
@@ -160,13 +206,16 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="folder that holds the corpora's folders")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--jobs", type=int, default=1, help="rows that run at once, each on cores / jobs threads")
-    parser.add_argument("--rows", nargs="*", help="only rows whose name contains one of these")
+    parser.add_argument("--rows", nargs="*", help="only the rows of these names")
     parser.add_argument("--seeds", nargs="*", type=int)
     parser.add_argument("--no-write", action="store_true", help="print results, leave the README alone")
     args = parser.parse_args()
     table = yaml.safe_load(args.table.read_text())
     seeds = args.seeds or table["seeds"]
-    rows = [row for row in table["rows"] if not args.rows or any(part in row["name"] for part in args.rows)]
+    unknown = set(args.rows or ()) - {row["name"] for row in table["rows"]}
+    if unknown:
+        parser.error(f"{args.table} has no row {sorted(unknown)}")
+    rows = [row for row in table["rows"] if not args.rows or row["name"] in args.rows]
     threads = max(1, os.cpu_count() // args.jobs)
     data, out = args.data.resolve(), args.out.resolve()
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:

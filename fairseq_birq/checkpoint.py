@@ -1,5 +1,6 @@
 """Reading checkpoints safely: only tensors and plain values, never code."""
 
+import logging
 import pickle
 from pathlib import Path
 from typing import Dict, Tuple
@@ -12,6 +13,8 @@ from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 _PREFIX = "speech_encoder."
 _CONFIGS = {"birq": BirqConfig, "birq_ctc": BirqCtcConfig}
@@ -49,6 +52,30 @@ def load_speech_encoder_state(path) -> Tuple[DictConfig, Dict[str, Tensor]]:
     weights = checkpoint["model"]
     state = {key[len(_PREFIX) :]: value for key, value in weights.items() if key.startswith(_PREFIX)}
     return cfg, state
+
+
+def start_from(model, path) -> None:
+    """Give a pre-training model the encoder of another run, and the heads that predict the same codes there and here.
+
+    Raises:
+        UserError: the checkpoint is unreadable, of another model, or of an encoder of another architecture.
+    """
+    _, encoder_state = load_speech_encoder_state(path)
+    try:
+        model.speech_encoder.load_state_dict(encoder_state)
+    except RuntimeError as error:
+        raise UserError(
+            f"`model.pretrained_path`: the encoder of {path} does not fit `model.frontend` and `model.encoder`: {error}"
+        ) from None
+    state, taken = load_checkpoint(path)["model"], []
+    for name, head in model.heads.items():
+        codes = (state.get(f"targets.{name}._extra_state") or {}).get("fingerprint")
+        source = model.targets[name]
+        if codes is not None and codes == source.fingerprint() and not source.reset_heads:
+            prefix = f"heads.{name}."
+            head.load_state_dict({key[len(prefix) :]: value for key, value in state.items() if key.startswith(prefix)})
+            taken.append(name)
+    logger.info(f"encoder and heads {taken} come from {path}")
 
 
 def load_encoder(path) -> SpeechEncoder:

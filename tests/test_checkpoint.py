@@ -78,3 +78,23 @@ def test_a_checkpoint_of_another_model_is_named(tmp_path):
     torch.save({"args": argparse.Namespace(arch="old")}, path)
     with pytest.raises(UserError):
         load_encoder(path)
+
+
+def test_a_run_can_start_from_another_ones_encoder(saved):
+    path, other = saved
+    changes = {"encoder": {"num_layers": 3, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}}
+    own = {"use": ["raw_input", "own_layer"], "own_layer": {"layers": [2], "shared_head": False}}
+
+    def start(**settings):
+        cfg = OmegaConf.merge(OmegaConf.structured(BirqConfig), changes, {"pretrained_path": str(path)}, settings)
+        return BirqModel.build_model(cfg)
+
+    model = start(quantizer={"codebook_size": 20}, targets=own)
+    state, theirs = model.state_dict(), other.state_dict()
+    assert all(torch.equal(state[key], theirs[key]) for key in theirs if key.startswith("speech_encoder."))
+    assert torch.equal(model.heads["raw_input"].weight, other.heads["raw_input"].weight)
+    assert not torch.equal(model.heads["own_layer"].weight, other.heads["raw_input"].weight)
+    other_codes = start(quantizer={"codebook_size": 20, "seed": 5})
+    assert not torch.equal(other_codes.heads["raw_input"].weight, other.heads["raw_input"].weight)
+    with pytest.raises(SystemExit):
+        start(encoder={"num_layers": 2})

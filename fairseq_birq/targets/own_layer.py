@@ -25,6 +25,7 @@ class OwnLayerTargets(TargetSource):
         straight_through: the sampled code as the label, the distribution's gradient.
         target_grad_scale: factor on the gradient that reaches theta through the labels; 1 = the paper, 0 = detached.
         target_dropout: compute the hidden states with dropout.
+        diversity_weight: how much the model adds of `diversity_loss`, relative to F.
     """
 
     name = "own_layer"
@@ -39,6 +40,7 @@ class OwnLayerTargets(TargetSource):
         straight_through: bool = False,
         target_grad_scale: float = 1.0,
         target_dropout: bool = False,
+        diversity_weight: float = 0.0,
     ):
         super().__init__()
         self.hidden_layers = tuple(layers)
@@ -48,6 +50,7 @@ class OwnLayerTargets(TargetSource):
         self.straight_through = straight_through
         self.target_grad_scale = target_grad_scale
         self.target_dropout = target_dropout
+        self.diversity_weight = diversity_weight
 
     @property
     def needs_gradient(self) -> bool:

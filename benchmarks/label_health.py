@@ -1,0 +1,57 @@
+"""What the labels and layers of a pre-trained checkpoint say about phones, on Mboshi: used by quality.py and regimes.py."""
+
+import torch
+
+from fairseq_birq.analysis.frames import collect, phones_of, read_alignment
+from fairseq_birq.analysis.label_quality import joint_counts, label_quality
+from fairseq_birq.analysis.linear_probe import linear_accuracy
+from fairseq_birq.metrics import perplexity
+from fairseq_birq.model import BirqModel
+
+
+def code_quality(codes, phones, num_codes):
+    """Mean over label columns of PNMI, PNMI of shuffled phones, and perplexity, on frames that carry a phone."""
+    known = phones >= 0
+    phones, codes = phones[known], codes[known]
+    shuffled = phones[torch.randperm(len(phones), generator=torch.Generator().manual_seed(0))]
+    num_phones, columns = int(phones.max()) + 1, codes.t()
+
+    def pnmi(labels):
+        return sum(label_quality(joint_counts(labels, c, num_phones, num_codes))["pnmi"] for c in columns) / len(columns)
+
+    histograms = torch.stack([torch.bincount(column, minlength=num_codes) for column in columns])
+    return {"pnmi": pnmi(phones), "chance": pnmi(shuffled), "perplexity": float(perplexity(histograms).mean())}
+
+
+def measure(checkpoint, data):
+    """Code quality of every target source (dev: dev.limsi.phn; train: train.phn) and probe accuracy of every layer."""
+    model = BirqModel.from_checkpoint(checkpoint)
+    frontend, layers = model.speech_encoder.frontend, range(1, model.speech_encoder.encoder.num_layers + 1)
+    dev_codes, dev_hidden = collect(model, data / "dev.tsv", list(model.targets), layers)
+    train_codes, train_hidden = collect(model, data / "train.tsv", list(model.targets), layers)
+    num_codes, ids = next(iter(model.heads.values())).weight.shape[1], {}
+    limsi = phones_of(frontend, data / "dev.tsv", read_alignment(data / "dev.limsi.phn"), {})
+    train_phones, dev_phones = (
+        phones_of(frontend, data / f"{split}.tsv", read_alignment(data / f"{split}.phn"), ids) for split in ("train", "dev")
+    )
+    parts = {"dev": (dev_codes, limsi), "train": (train_codes, train_phones)}
+    results = {
+        name: {split: code_quality(codes[name], labels, num_codes) for split, (codes, labels) in parts.items()}
+        for name in model.targets
+    }
+    results["probe"] = [
+        round(100 * linear_accuracy(train_hidden[layer], train_phones, dev_hidden[layer], dev_phones), 2) for layer in layers
+    ]
+    return results
+
+
+def measure_over_updates(folder, source, data):
+    """{update: code quality of one source on train} of every checkpoint_<epoch>_<update>.pt of a run."""
+    found = {}
+    for path in folder.glob("checkpoint_*_*.pt"):
+        model = BirqModel.from_checkpoint(path)
+        codes, _ = collect(model, data / "train.tsv", [source])
+        phones = phones_of(model.speech_encoder.frontend, data / "train.tsv", read_alignment(data / "train.phn"), {})
+        num_codes = next(iter(model.heads.values())).weight.shape[1]
+        found[int(path.stem.rpartition("_")[2])] = code_quality(codes[source], phones, num_codes)
+    return found

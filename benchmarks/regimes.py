@@ -1,0 +1,106 @@
+"""Which settings keep BiRQ's enhanced labels informative: short runs from one BEST-RQ encoder, and what came of each.
+
+    python benchmarks/regimes.py examples/birq/regimes.yaml --encoder CHECKPOINT --data /data --out runs/regimes --jobs 2
+
+Every regime of the YAML is a `fairseq-hydra-train` run that starts from the encoder of CHECKPOINT, with its overrides and
+the YAML's common ones. Afterwards: PNMI minus that of shuffled phones, and perplexity, of anchor and enhanced codes on
+`train`; the accuracy of a linear phone probe on each layer (fitted on `train`, tested on `dev`); and from the log, means of
+the last fifth of the updates. A regime that is done is not run again. Those with a `source` under `picture` are also
+measured every 100 updates; --picture draws them.
+"""
+
+import argparse
+import concurrent.futures
+import json
+import os
+import re
+from pathlib import Path
+
+import torch
+import yaml
+from label_health import measure, measure_over_updates
+from quality import train
+
+from fairseq_birq.analysis import curves
+
+LOGGED = ("sampled_nearest_own_layer", "label_entropy_own_layer", "loss_own_layer", "loss_raw_input")
+
+
+def logged(log_path):
+    """The lowest perplexity of the enhanced labels, and means over the last fifth of the updates."""
+    lines = [json.loads(line[line.index("{") :]) for line in log_path.read_text().splitlines() if "[train_inner]" in line]
+    last = lines[-max(1, len(lines) // 5) :]
+    found = {key: sum(float(line[key]) for line in last) / len(last) for key in LOGGED if key in last[-1]}
+    perplexities = [float(line["perplexity_own_layer"]) for line in lines if "perplexity_own_layer" in line]
+    return {"lowest_perplexity": min(perplexities, default=None), **found}
+
+
+def run_regime(regime, spec, encoder, data_root, out, seed, threads):
+    folder = out / re.sub(r"[^\w.]+", "_", regime["name"]) / f"seed{seed}"
+    result = folder / "result.json"
+    if not result.exists():
+        step = {**spec["run"], "overrides": [*spec["run"]["overrides"], *regime.get("overrides", [])]}
+        data, source = data_root / step["data"], spec["picture"].get(regime["name"])
+        extra = [f"model.pretrained_path={encoder}"]
+        if source:
+            extra += ["checkpoint.save_interval_updates=100", "checkpoint.keep_interval_updates=-1"]
+        checkpoint = train(step, data, folder, seed, threads, extra)
+        found = {**measure(checkpoint, data), "log": logged(folder / "train.log")}
+        if source:
+            found["over_updates"] = measure_over_updates(folder, source, data)
+        result.write_text(json.dumps(found, indent=1))
+    found = json.loads(result.read_text())
+    print(cells(regime["name"], found), flush=True)
+    return found
+
+
+def cells(name, found):
+    """One line of the table."""
+
+    def codes(source):
+        quality = found.get(source, {}).get("train")
+        return f"{quality['pnmi'] - quality['chance']:.3f} | {quality['perplexity']:.0f}" if quality else "– | –"
+
+    log = found["log"]
+    lowest = "–" if log["lowest_perplexity"] is None else f"{log['lowest_perplexity']:.0f}"
+    ends = [f"{log[key]:.2f}" if key in log else "–" for key in LOGGED]
+    probe = " | ".join(f"{value:.1f}" for value in found["probe"])
+    return f"| {name} | {codes('own_layer')} | {lowest} | {' | '.join(ends)} | {probe} |"
+
+
+def draw(results, path):
+    """PNMI above chance, and perplexity, of the labels of some regimes over updates."""
+    quality = {name: found["over_updates"].items() for name, found in results.items() if "over_updates" in found}
+    pnmi = {name: {int(update): q["pnmi"] - q["chance"] for update, q in sorted(points)} for name, points in quality.items()}
+    spread = {name: {int(update): q["perplexity"] for update, q in sorted(points)} for name, points in quality.items()}
+    panels = [("PNMI of the labels, minus that of shuffled phones", "", pnmi), ("perplexity of the labels", "codes", spread)]
+    drawn = [(title, unit, [curves.Line(*line) for line in lines.items()]) for title, unit, lines in panels]
+    curves.draw([curves.Panel(*panel) for panel in drawn], path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("regimes", type=Path)
+    parser.add_argument("--encoder", type=Path, required=True, help="checkpoint of a BEST-RQ run to start from")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--picture", type=Path, help="PNG to draw")
+    parser.add_argument("--seed", type=int, default=1)
+    args = parser.parse_args()
+    spec = yaml.safe_load(args.regimes.read_text())
+    threads = max(1, os.cpu_count() // args.jobs)
+    torch.set_num_threads(threads)
+    header = ["regime", "PNMI − shuffled", "perplexity", "lowest", "sampled = nearest", "label entropy", "F", "G"]
+    header += [f"probe {layer}" for layer in spec["layers"]]
+    print(f"| {' | '.join(header)} |\n|{' --- |' * len(header)}", flush=True)
+    with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
+        arguments = (spec, args.encoder.resolve(), args.data.resolve(), args.out.resolve(), args.seed, threads)
+        futures = {regime["name"]: pool.submit(run_regime, regime, *arguments) for regime in spec["regimes"]}
+        results = {name: future.result() for name, future in futures.items()}
+    if args.picture:
+        draw(results, args.picture)
+
+
+if __name__ == "__main__":
+    main()
