@@ -8,7 +8,7 @@
 # PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
 # PYTHON310=python3.10           the interpreter of .venv-legacy
 # TORCH=torch==2.13.0            the torch to install; on a CUDA machine plain pip brings the CUDA build
-# METHOD=best_rq                 which examples/<METHOD>/demo.yaml the demo pre-trains
+# METHOD='best_rq birq'          which examples/<METHOD>/demo.yaml the demo pre-trains
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
@@ -17,7 +17,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 PYTHON310 ?=
 TORCH ?= $(shell grep '^torch==' requirements/main.txt)
-METHOD ?= best_rq
+METHOD ?= best_rq birq
 DATA ?=
 
 VENV := .venv

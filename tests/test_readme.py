@@ -77,7 +77,9 @@ def test_links_lead_somewhere(repository, path):
 def test_the_demo_goes_the_whole_way_and_does_nothing_twice(repository, tmp_path):
     program = f"{sys.executable} examples/demo/run.py --out {tmp_path} --minutes 1 --pretrain-updates 3 --finetune-updates 3"
     output = shell(program, repository)
-    assert re.search(r"\| with pre-training \| [\d.]+ \| [\d.]+ \|", output)
-    (picture,) = re.findall(r"^picture: (.*)$", output, re.MULTILINE)
-    assert Path(picture).read_bytes().startswith(b"\x89PNG")
-    assert shell(program, repository).count("done before") == 6
+    rows = re.findall(r"^\| ([\w -]+) \| [\d.]+ \| [\d.]+ \|$", output, re.MULTILINE)
+    assert rows == ["without pre-training", "BEST-RQ", "BiRQ"]
+    pictures = re.findall(r"^picture, ([\w-]+): (.*)$", output, re.MULTILINE)
+    assert [name for name, _ in pictures] == rows[1:]
+    assert all(Path(picture).read_bytes().startswith(b"\x89PNG") for _, picture in pictures)
+    assert shell(program, repository).count("done before") == 9

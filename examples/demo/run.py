@@ -23,7 +23,8 @@ from fairseq_birq.errors import UserError  # noqa: E402
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "fairseq_birq"
 BIN = Path(sys.executable).parent
-PRETRAINED, SCRATCH = "with pre-training", "without"
+SCRATCH = "without pre-training"
+TITLES = {"best_rq": "BEST-RQ", "birq": "BiRQ", "latent_rq": "Latent-RQ"}
 
 
 def main():
@@ -46,7 +47,8 @@ def main():
 def parse_arguments():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=Path, help="folder with audio: pre-train on it, without the rest")
-    parser.add_argument("--method", default="best_rq", help="which examples/<method>/demo.yaml (default: best_rq)")
+    methods = ["best_rq", "birq"]
+    parser.add_argument("--method", nargs="+", default=methods, help="which examples/<method>/demo.yaml (default: best_rq birq)")
     parser.add_argument("--out", type=Path, default=REPOSITORY / "demo_run", help="(default: demo_run)")
     parser.add_argument("--minutes", type=float, default=20.0, help="size of the embedded corpus (default: 20)")
     parser.add_argument("--pretrain-updates", type=int, help="instead of the config's")
@@ -57,45 +59,54 @@ def parse_arguments():
 
 
 def whole_way(arguments):
-    """Corpus, pre-training, two fine-tunings, two decodings; then the table and the picture."""
-    stages, out = Stages(total=6), arguments.out
-    corpus, pretraining = out / "corpus", out / arguments.method / "pretrain"
+    """Corpus, pre-training, fine-tunings with and without it, decodings; then the table and the picture."""
+    methods, out = arguments.method, arguments.out
+    stages, corpus = Stages(total=3 + 3 * len(methods)), out / "corpus"
     make_corpus = [BIN / "birq-manifest", "demo", corpus, "--minutes", str(arguments.minutes)]
     stages.run("synthesise the corpus", make_corpus, out / "make_corpus", own_progress=True)
-    run_pretraining(stages, arguments, corpus, "pretrain", pretraining)
-    checkpoint = pretraining / "checkpoint_last.pt"
-    runs = {PRETRAINED: out / arguments.method / "finetune", SCRATCH: out / "from_scratch"}
+    for method in methods:
+        run_pretraining(stages, arguments, method, corpus, "pretrain", out / method / "pretrain")
+    runs = {SCRATCH: out / "from_scratch", **{title(method): out / method / "finetune" for method in methods}}
     for label, folder in runs.items():
-        extra = [f"model.pretrained_path={quoted(checkpoint)}"] if label == PRETRAINED else []
-        inputs = [corpus / "train.tsv", corpus / "train.ltr", *([pretraining / "done"] if extra else [])]
-        train(stages, f"fine-tune {label}", "finetune", arguments.finetune_updates, corpus, folder, extra, inputs)
+        extra, inputs = [], [corpus / "train.tsv", corpus / "train.ltr"]
+        if label != SCRATCH:
+            pretraining = folder.parent / "pretrain"
+            extra = [f"model.pretrained_path={quoted(pretraining / 'checkpoint_last.pt')}"]
+            inputs.append(pretraining / "done")
+        train(stages, f"fine-tune, {label}", "finetune", arguments.finetune_updates, corpus, folder, extra, inputs)
     for label, folder in runs.items():
         decode(stages, label, corpus, folder)
-    report_runs(arguments, pretraining, runs)
+    report_runs(arguments, runs)
+
+
+def title(method):
+    return TITLES.get(method, method)
 
 
 def pretrain_on_recordings(arguments):
     """Manifests of the user's folder, pre-training, a picture."""
     data = arguments.data.resolve()
     name = f"{data.name}-{hashlib.sha256(str(data).encode()).hexdigest()[:8]}"
-    stages, out = Stages(total=2), arguments.out / name
-    manifests, folder = out / "manifests", out / arguments.method / "pretrain"
+    stages, out = Stages(total=1 + len(arguments.method)), arguments.out / name
+    manifests = out / "manifests"
     command = [BIN / "birq-manifest", data, manifests, "--valid-fraction", "0.05", "--min-seconds", "0.5"]
     stages.run(f"look through {data}", command, out / "make_manifests", own_progress=True, always=True)
-    run_pretraining(stages, arguments, manifests, "train", folder)
-    log = curves.read_log(folder / "log.txt")
-    print_codes(log)
-    print(f"\nencoder: {folder / 'checkpoint_last.pt'}")
-    print(f"picture: {curves.draw(curves.pretraining_panels(log), folder.parent / 'curves.png')}")
+    for method in arguments.method:
+        folder = out / method / "pretrain"
+        run_pretraining(stages, arguments, method, manifests, "train", folder)
+        log = curves.read_log(folder / "log.txt")
+        print_codes(method, log)
+        print(f"encoder: {folder / 'checkpoint_last.pt'}")
+        print(f"picture: {curves.draw(curves.pretraining_panels(log), folder.parent / 'curves.png')}")
 
 
-def run_pretraining(stages, arguments, data, subset, folder):
+def run_pretraining(stages, arguments, method, data, subset, folder):
     extra = [f"dataset.train_subset={subset}"]
     inputs = [data / f"{subset}.tsv"]
-    train(stages, "pre-train", arguments.method, arguments.pretrain_updates, data, folder, extra, inputs)
+    train(stages, f"pre-train, {title(method)}", method, arguments.pretrain_updates, data, folder, extra, inputs)
 
 
-def train(stages, title, example, updates, data, folder, extra, inputs=()):
+def train(stages, name, example, updates, data, folder, extra, inputs=()):
     """`fairseq-hydra-train` with examples/<example>/demo.yaml; resumes by itself from `folder/checkpoint_last.pt`."""
     config = REPOSITORY / "examples" / example / "demo.yaml"
     if not config.is_file():
@@ -106,7 +117,7 @@ def train(stages, title, example, updates, data, folder, extra, inputs=()):
     command += [f"hydra.run.dir={quoted(folder / 'hydra')}", *extra]
     if updates:
         command.append(f"optimization.max_update={updates}")
-    stages.run(title, command, folder, updates=shown, inputs=[config, *inputs])
+    stages.run(name, command, folder, updates=shown, inputs=[config, *inputs])
 
 
 def quoted(path):
@@ -119,35 +130,37 @@ def decode(stages, label, corpus, folder):
     command = [BIN / "fairseq-generate", corpus, "--user-dir", PACKAGE, "--task", "birq_asr"]
     command += ["--path", folder / "checkpoint_best.pt", "--gen-subset", "test"]
     command += ["--scoring", "wer", "--post-process", "letter", "--results-path", folder / "decode"]
-    stages.run(f"decode {label}", command, folder / "decode", inputs=[folder / "done"])
+    stages.run(f"decode, {label}", command, folder / "decode", inputs=[folder / "done"])
 
 
-def report_runs(arguments, pretraining, runs):
-    """Print code health and the table, write both results below demo_run/<method>/."""
+def report_runs(arguments, runs):
+    """Print code health and the table, write the table and a picture per method below demo_run/."""
     table = ["| test | WER % | CER % |", "| --- | --- | --- |"]
     for label, folder in runs.items():
         counts = count_generated((folder / "decode" / "generate-test.txt").read_text())
         table.append(f"| {label} | {counts.wer:.1f} | {counts.cer:.1f} |")
-    log = curves.read_log(pretraining / "log.txt")
-    print_codes(log)
-    print("\n" + "\n".join(table))
-    folder = arguments.out / arguments.method
-    (folder / "table.md").write_text("\n".join(table) + "\n")
-    logs = {label: curves.read_log(run / "log.txt") for label, run in runs.items()}
-    panels = curves.pretraining_panels(log) + curves.finetuning_panels(logs, "valid")
-    print(f"\npicture: {curves.draw(panels, folder / 'curves.png')}")
+    pretrainings = {method: curves.read_log(arguments.out / method / "pretrain" / "log.txt") for method in arguments.method}
+    for method, log in pretrainings.items():
+        print_codes(method, log)
+    print("\n" + "\n".join(table) + "\n")
+    (arguments.out / "table.md").write_text("\n".join(table) + "\n")
+    errors = curves.finetuning_panels({label: curves.read_log(run / "log.txt") for label, run in runs.items()}, "valid")
+    for method, log in pretrainings.items():
+        panels = curves.pretraining_panels(log) + errors
+        print(f"picture, {title(method)}: {curves.draw(panels, arguments.out / method / 'curves.png')}")
 
 
-def print_codes(log):
+def print_codes(method, log):
     """The last line of training: did the codes stay in use, and does the model predict more than the commonest one?"""
     points = log[curves.training_group(log)]
     last = points[max(points)]
     for name in sorted(last):
         if name.startswith("perplexity_"):
             source = name[len("perplexity_") :]
+            accuracy, share = last[f"accuracy_{source}"], last[f"top_share_{source}"]
             print(
-                f"codes of {source}: perplexity {last[name]:.0f}, masked accuracy {last[f'accuracy_{source}']:.3f}, "
-                f"share of the most frequent code {last[f'top_share_{source}']:.3f}"
+                f"{title(method)}, codes of {source}: perplexity {last[name]:.0f}, masked accuracy {accuracy:.3f}, "
+                f"share of the most frequent code {share:.3f}"
             )
 
 
