@@ -1,4 +1,8 @@
-"""Time and extra peak memory of a call, in a process of its own, and the table that compares them."""
+"""Time and extra peak memory of calls, and the table that compares them.
+
+Times that are compared come from one process, where the calls take turns: a machine that slows down slows them all. Peak
+memory is measured in a process per row.
+"""
 
 import json
 import statistics
@@ -8,28 +12,81 @@ import time
 from pathlib import Path
 
 MIB = 1 << 20
+NOT_MEASURED = {"error": "not measured"}
 
 
-def measure(call, min_calls=3, max_seconds=10.0):
-    """Median seconds of `call` and how far its first call raised the process's peak memory, in bytes.
+def measure_rows(script, names, *settings):
+    """{name: {"seconds", "extra_bytes"} or {"error": reason}}, from workers `script --worker KIND names.. settings`.
 
-    Lazily loaded libraries must be loaded before: make a tiny call first.
+    A worker hands what it was given to `work`.
     """
-    before = _reset_peak()
-    seconds = [_timed(call)]
-    extra_bytes = max(0, _status_bytes("VmHWM") - before)
-    while len(seconds) < min_calls or (sum(seconds) < max_seconds and len(seconds) < 50):
-        if sum(seconds) > 3 * max_seconds:
-            break
-        seconds.append(_timed(call))
-    timed = seconds[1:] or seconds
-    return {"seconds": statistics.median(timed), "extra_bytes": extra_bytes}
+    times = _run_worker(script, "times", names, settings)
+    rows = {name: times if "error" in times else times[name] for name in names}
+    for name, row in rows.items():
+        rows[name] = row if "error" in row else {**row, **_run_worker(script, "memory", [name], settings)}
+    return rows
+
+
+def _run_worker(script, kind, names, settings):
+    """The JSON object of a worker's last line, or {"error": reason} where it fails."""
+    print("  ...", f"{kind}:", "; ".join(names), *settings, file=sys.stderr, flush=True)
+    command = [sys.executable, "-W", "ignore", str(script), "--worker", kind, *names, *map(str, settings)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        return {"error": lines[-1][:100]}
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def work(kind, names, make, **turns):
+    """A worker: measure the calls `make(name)`, of which a tiny one was made before, and print JSON.
+
+    Args:
+        kind: "times" of all names in turns, see `take_turns`, or "memory" of the only name.
+        turns: arguments of `take_turns`.
+    """
+    calls, failed = {}, {}
+    for name in names:
+        try:
+            calls[name] = make(name)
+        except Exception as error:  # a rival that is not installed, or does not fit what is
+            failed[name] = {"error": f"{type(error).__name__}: {error}"[:100]}
+    if kind == "times":
+        seconds = take_turns(calls, **turns)
+        print(json.dumps({**failed, **{name: {"seconds": value} for name, value in seconds.items()}}))
+    else:
+        print(json.dumps(failed.get(names[0]) or {"extra_bytes": peak_memory(calls[names[0]])}))
+
+
+def take_turns(calls, rounds, slow_rounds, slow_seconds):
+    """Median seconds of each of `calls` ({name: call}), called once in each of `rounds` rounds.
+
+    Those that take longer than `slow_seconds` are called in `slow_rounds` rounds only, spread over all.
+    """
+    steps = max(1, slow_rounds - 1)
+    slow_turns = {index * (rounds - 1) // steps for index in range(slow_rounds)}
+    seconds = {name: [] for name in calls}
+    for turn in range(rounds):
+        for name, call in calls.items():
+            if turn == 0 or turn in slow_turns or seconds[name][0] <= slow_seconds:
+                seconds[name].append(_timed(call))
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def _timed(call):
     start = time.perf_counter()
     call()
     return time.perf_counter() - start
+
+
+def peak_memory(call):
+    """How far a call raises the process's peak memory, in bytes.
+
+    Lazily loaded libraries must be loaded before: make a tiny call first.
+    """
+    before = _reset_peak()
+    call()
+    return max(0, _status_bytes("VmHWM") - before)
 
 
 def _reset_peak():
@@ -45,26 +102,9 @@ def _status_bytes(key):
     raise RuntimeError(f"/proc/self/status has no {key}: this benchmark needs Linux")
 
 
-def measure_alone(script, *arguments, rounds=1):
-    """Run `script --worker *arguments` `rounds` times, each in a new process; the round of median time.
-
-    A worker prints one JSON object on its last line. Returns {"error": reason} where it fails.
-    """
-    results = []
-    for _ in range(rounds):
-        command = [sys.executable, "-W", "ignore", str(script), "--worker", *map(str, arguments)]
-        print("  ...", " ".join(map(str, arguments)), file=sys.stderr, flush=True)
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        if done.returncode:
-            lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
-            return {"error": lines[-1][:100]}
-        results.append(json.loads(done.stdout.strip().splitlines()[-1]))
-    return sorted(results, key=lambda result: result["seconds"])[len(results) // 2]
-
-
 def print_table(title, rows, reference):
     """Print time and memory of `rows` ({name: result}) and their ratios to the row `reference`."""
-    base = rows[reference]
+    base = rows.get(reference, NOT_MEASURED)
     print(f"\n{title}\n| what | ms | extra peak MiB | time ratio | memory ratio |\n| --- | --- | --- | --- | --- |")
     for name, row in rows.items():
         if "error" in row:

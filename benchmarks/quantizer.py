@@ -1,18 +1,17 @@
 """The quantizer's time and memory beside other implementations: 6,400 frames of 320 dimensions, codes of 16.
 
-    python benchmarks/quantizer.py            both sizes: N = 1, V = 8192 and N = 18, V = 4096
+    python benchmarks/quantizer.py     both sizes: N = 1, V = 8192 and N = 18, V = 4096; under three minutes
 
-Every row runs in a process of its own. "bare" rows are lower bounds that return no codes or miss ties; SpeechBrain's
+Times in turns, memory in a process each. "bare" rows are lower bounds that return no codes or miss ties; SpeechBrain's
 quantizer has one codebook, so N of them run in turn; best-rq-pytorch uses vector-quantize-pytorch's.
 """
 
 import argparse
 import importlib.util
-import json
 from pathlib import Path
 
 import torch
-from measure import MIB, measure, measure_alone, print_table, print_target
+from measure import MIB, measure_rows, print_table, print_target, work
 from torch.nn import functional as F
 
 FRAMES, INPUT_DIM, CODEBOOK_DIM, BLOCK_ROWS = 6400, 320, 16, 256
@@ -103,34 +102,34 @@ CONTENDERS = {
 }
 
 
-def work(name, num_codebooks, codebook_size):
-    """Measure one contender in this process and print the result as JSON."""
+def make(name, num_codebooks, codebook_size, frames):
+    """A call of one contender on all frames, after one on a few that loads every library."""
     torch.manual_seed(0)
-    with torch.no_grad():
-        nearest = CONTENDERS[name](num_codebooks, codebook_size)
-        x = torch.randn(FRAMES, INPUT_DIM)
-        nearest(x[:8])
-        print(json.dumps(measure(lambda: nearest(x))))
+    nearest = CONTENDERS[name](num_codebooks, codebook_size)
+    x = torch.randn(frames, INPUT_DIM)
+    nearest(x[:8])
+    return lambda: nearest(x)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="processes per row; the median is shown (default: 3)")
-    parser.add_argument("--worker", nargs=3, metavar=("NAME", "N", "V"), help=argparse.SUPPRESS)
+    parser.add_argument("--rounds", type=int, default=9, help="turns per row, 2 where one takes over 1 s (default: 9)")
+    parser.add_argument("--frames", type=int, default=FRAMES, help="frames to quantize (default: 6400)")
+    parser.add_argument("--worker", nargs="+", metavar=("KIND", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        name, num_codebooks, codebook_size = arguments.worker
-        return work(name, int(num_codebooks), int(codebook_size))
-    for num_codebooks, codebook_size in SIZES:
-        rows = {
-            name: measure_alone(__file__, name, num_codebooks, codebook_size, rounds=arguments.rounds)
-            for name in CONTENDERS
-        }
-        report(rows, num_codebooks, codebook_size)
+        kind, *names = arguments.worker[:-4]
+        num_codebooks, codebook_size, frames, rounds = map(int, arguments.worker[-4:])
+        with torch.no_grad():
+            turns = dict(rounds=rounds, slow_rounds=2, slow_seconds=1.0)
+            return work(kind, names, lambda name: make(name, num_codebooks, codebook_size, frames), **turns)
+    for size in SIZES:
+        rows = measure_rows(__file__, list(CONTENDERS), *size, arguments.frames, arguments.rounds)
+        report(rows, *size, arguments.frames)
 
 
-def report(rows, num_codebooks, codebook_size):
-    title = f"quantizer, {FRAMES} frames, N = {num_codebooks}, V = {codebook_size}, {torch.get_num_threads()} threads"
+def report(rows, num_codebooks, codebook_size, frames):
+    title = f"quantizer, {frames} frames, N = {num_codebooks}, V = {codebook_size}, {torch.get_num_threads()} threads"
     print_table(title + " (ratios to bare blocked matmul)", rows, "bare blocked matmul")
     row = rows["fairseq_birq"]
     print_target("extra peak memory <= 16 MiB", row, None, "extra_bytes", 16 * MIB)

@@ -1,50 +1,67 @@
 """One training step's time and memory: 8 x 10 s of audio, 4 layers x 256, feed-forward 1024, V = 8192.
 
-    python benchmarks/step.py             about two minutes; fairseq's HuBERT needs 11 GB and 20 s a step
-    python benchmarks/step.py --no-hubert
+    python benchmarks/step.py             under six minutes; fairseq's HuBERT needs 11 GB and 20 s a step
+    python benchmarks/step.py --no-hubert under four
+    python benchmarks/step.py --only Conformer
 
-Forward and backward of whole steps, then of the parts of ours, each in a process of its own. Ours and HuBERT have the
-same fairseq Transformer; HuBERT has its default CNN, 500 classes and its default masking.
+Forward and backward of whole steps and of their parts; times in turns, memory in a process each. Ours and HuBERT have
+the same fairseq Transformer; HuBERT has its default CNN, 500 classes and its default masking.
+
+BiRQ has the paper's settings and takes its labels from layer 3 of 4: the same encoder as BEST-RQ's, at k/K = 0.75 where
+the paper has 0.7; its bounds are made with 0.75.
 """
 
 import argparse
-import json
+from collections import defaultdict
+from functools import partial
 from types import SimpleNamespace
 
 import torch
-from measure import measure, measure_alone, print_table, print_target
+from measure import NOT_MEASURED, measure_rows, print_table, print_target, work
 
-BATCH, SECONDS, SAMPLE_RATE = 8, 10, 16000
+BATCH, SECONDS, SAMPLE_RATE = 8, 10.0, 16000
 LAYERS, DIM, FFN_DIM, HEADS, KERNEL = 4, 256, 1024, 4, 31
+LABEL_LAYER, VIEWS = 3, 4
+WEIGHTS = {"raw_input": 2.4, "own_layer": 0.1}
+TURNS = dict(rounds=5, slow_rounds=3, slow_seconds=3.0)
+ENCODERS = ("Transformer", "Conformer")
+HUBERT = "HuBERT step (fairseq)"
 TRANSFORMER = dict(
     encoder_layers=LAYERS, encoder_embed_dim=DIM, encoder_ffn_embed_dim=FFN_DIM, encoder_attention_heads=HEADS
 )
 
 
-def waveform(seconds=SECONDS):
+def waveform(seconds):
     """(B, S) float in [-1, 1] and its padding mask (none)."""
     wave = 0.1 * torch.randn(BATCH, int(seconds * SAMPLE_RATE))
     return wave, torch.zeros(wave.shape, dtype=torch.bool)
 
 
-def birq_model(encoder):
+def best_rq(encoder, **settings):
+    """A model that has BEST-RQ's targets unless `settings` of `model` name others."""
     from omegaconf import OmegaConf
 
     from fairseq_birq.config import BirqConfig
     from fairseq_birq.model import BirqModel
 
-    sizes = dict(name=encoder, num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
-    config = OmegaConf.merge(OmegaConf.structured(BirqConfig), {"encoder": sizes, "mask": {"start_prob": 0.013}})
-    return BirqModel.build_model(config).train()
+    sizes = dict(name=encoder.lower(), num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
+    settings = {"encoder": sizes, "mask": {"start_prob": 0.013}, **settings}
+    return BirqModel.build_model(OmegaConf.merge(OmegaConf.structured(BirqConfig), settings)).train()
 
 
-def birq_step(encoder):
-    model = birq_model(encoder)
+def birq(encoder, target_grad_scale=1.0, **settings):
+    own_layer = dict(
+        layers=[LABEL_LAYER], target_grad_scale=target_grad_scale, shared_head=True, shared_codebook=True, temperature=0.5
+    )
+    return best_rq(encoder, targets={"use": ["raw_input", "own_layer"], "own_layer": own_layer}, **settings)
 
-    def step(seconds=SECONDS):
+
+def our_step(build, encoder, **settings):
+    model = build(encoder, **settings)
+
+    def step(seconds):
         wave, padding_mask = waveform(seconds)
-        output = model(wave, padding_mask, torch.arange(BATCH))
-        output.loss.backward()
+        model(wave, padding_mask, torch.arange(BATCH), WEIGHTS).loss.backward()
 
     return step
 
@@ -61,7 +78,7 @@ def hubert_step():
     model = HubertModel(HubertConfig(label_rate=50, **TRANSFORMER), task_config, [dictionary]).train()
     criterion = HubertCriterion(None, pred_masked_weight=1.0, pred_nomask_weight=0.0)
 
-    def step(seconds=SECONDS):
+    def step(seconds):
         wave, padding_mask = waveform(seconds)
         labels = torch.randint(4, 500, (BATCH, int(50 * seconds)))
         inputs = {"source": wave, "padding_mask": padding_mask}
@@ -76,9 +93,9 @@ def hidden_states(seconds):
 
 
 def our_encoder(name):
-    encoder = birq_model(name).speech_encoder.encoder
+    encoder = best_rq(name).speech_encoder.encoder
 
-    def step(seconds=SECONDS):
+    def step(seconds):
         x = hidden_states(seconds)
         encoder(x, torch.zeros(x.shape[:2], dtype=torch.bool)).last.sum().backward()
 
@@ -104,7 +121,7 @@ def fairseq_conformer(positions):
     )
     encoder = Encoder(config).train()
 
-    def step(seconds=SECONDS):
+    def step(seconds):
         encoder.extract_features(hidden_states(seconds), padding_mask=None)[0].sum().backward()
 
     return step
@@ -115,10 +132,10 @@ def frontend_part():
     from fairseq_birq.masking import utterance_keys
     from fairseq_birq.structs import Features
 
-    model = birq_model("transformer")
+    model = best_rq("Transformer")
     frontend = model.speech_encoder.frontend
 
-    def step(seconds=SECONDS):
+    def step(seconds):
         wave, padding_mask = waveform(seconds)
         keys = utterance_keys(1, 0, torch.arange(BATCH))
         features = frontend.features(wave, padding_mask)
@@ -134,10 +151,10 @@ def targets_part():
     from fairseq_birq.masking import utterance_keys
     from fairseq_birq.targets.base import TargetInputs
 
-    model = birq_model("transformer")
+    model = best_rq("Transformer")
     inputs = {}
 
-    def step(seconds=SECONDS):
+    def step(seconds):
         if seconds not in inputs:
             wave, padding_mask = waveform(seconds)
             features = model.speech_encoder.frontend.features(wave, padding_mask)
@@ -146,72 +163,118 @@ def targets_part():
             inputs[seconds] = TargetInputs(wave, padding_mask, features, steps, mask)
         model.targets["raw_input"](inputs[seconds])
 
-    return step, 10
+    return step
 
 
 def heads_part():
-    """Heads and loss at 30 % of the frames."""
+    """Heads and loss at 30 % of the frames, hard codes."""
+    return loss_part(best_rq("Transformer"), with_soft_codes=False)
+
+
+def soft_labels_part():
+    """The same with BiRQ's soft codes beside them, and the gradient of their unit vectors."""
+    return loss_part(birq("Transformer"), with_soft_codes=True)
+
+
+def loss_part(model, with_soft_codes):
     from fairseq_birq.losses import masked_code_loss
 
-    model = birq_model("transformer")
     head = model.heads["raw_input"]
 
-    def step(seconds=SECONDS):
+    def step(seconds):
         num_masked = int(0.3 * BATCH * 25 * seconds)
         hidden = torch.randn(num_masked, DIM, requires_grad=True)
-        codes = torch.randint(head.weight.shape[1], (num_masked, 1))
-        masked_code_loss(hidden, head.weight, head.bias, {"raw_input": codes}, {}, model.block_bytes)[0].backward()
+        targets = {"raw_input": torch.randint(head.weight.shape[1], (num_masked, 1))}
+        if with_soft_codes:
+            targets["own_layer"] = random_soft_codes(model.targets["own_layer"], num_masked)
+        masked_code_loss(hidden, head.weight, head.bias, targets, WEIGHTS, model.block_bytes)[0].backward()
 
     return step
 
 
-PARTS = {
-    "HuBERT step (fairseq)": hubert_step,
-    "ours: step, Transformer": lambda: birq_step("transformer"),
-    "ours: step, Conformer": lambda: birq_step("conformer"),
-    "part: frontend": frontend_part,
-    "part: targets": targets_part,
-    "part: encoder, Transformer": lambda: our_encoder("transformer"),
-    "part: encoder, Conformer": lambda: our_encoder("conformer"),
-    "part: heads and loss": heads_part,
-    "fairseq's Conformer, rel_pos": lambda: fairseq_conformer("rel_pos"),
-    "fairseq's Conformer, rope": lambda: fairseq_conformer("rope"),
-}
+def random_soft_codes(source, num_frames):
+    from fairseq_birq.soft_codes import SoftCodes
+
+    codebook = source.quantizers[0].codebook
+    units = torch.nn.functional.normalize(torch.randn(num_frames, 1, codebook.shape[-1]), dim=-1)
+    offsets = torch.rand(num_frames, 1, dtype=torch.float64)
+    return SoftCodes([units.requires_grad_()], [codebook], offsets, source.score_scale, source.temperature)
 
 
-def work(name):
-    """Measure one part in this process, after a short step that loads every library, and print JSON."""
+def parts():
+    """{row: what makes its step}; rows whose times are compared stand together."""
+    rows = {HUBERT: hubert_step}
+    for name in ENCODERS:
+        rows[f"BEST-RQ, {name}"] = partial(our_step, best_rq, name)
+        rows[f"BiRQ, {name}"] = partial(our_step, birq, name)
+        rows[f"BiRQ detached, {name}"] = partial(our_step, birq, name, target_grad_scale=0.0)
+        rows[f"BiRQ, {VIEWS} views, {name}"] = partial(our_step, birq, name, masked_views=VIEWS)
+        rows[f"part: encoder, {name}"] = partial(our_encoder, name)
+    for positions in ("rel_pos", "rope"):
+        rows[f"fairseq's Conformer, {positions}"] = partial(fairseq_conformer, positions)
+    return {
+        **rows,
+        "part: frontend": frontend_part,
+        "part: targets": targets_part,
+        "part: heads and loss": heads_part,
+        "part: soft labels and loss": soft_labels_part,
+    }
+
+
+def make(name, seconds):
+    """A call of one row's step, after a short one that loads every library."""
     torch.manual_seed(0)
-    made = PARTS[name]()
-    step, warm_up_seconds = made if isinstance(made, tuple) else (made, 1)
-    step(warm_up_seconds)
-    min_calls = 2 if name.startswith("HuBERT") else 5
-    print(json.dumps(measure(step, min_calls=min_calls)))
+    step = parts()[name]()
+    step(seconds if name == "part: targets" else min(1.0, seconds))
+    return lambda: step(seconds)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--no-hubert", action="store_true", help="leave out fairseq's HuBERT")
-    parser.add_argument("--worker", nargs=1, metavar="NAME", help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose names contain this")
+    parser.add_argument("--seconds", type=float, default=SECONDS, help="of audio per utterance (default: 10)")
+    parser.add_argument("--worker", nargs="+", metavar=("KIND", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
-        return work(arguments.worker[0])
-    names = [name for name in PARTS if not (arguments.no_hubert and name.startswith("HuBERT"))]
-    report({name: measure_alone(__file__, name) for name in names})
+        kind, *names, seconds = arguments.worker
+        return work(kind, names, lambda name: make(name, float(seconds)), **TURNS)
+    names = [name for name in parts() if arguments.only in name and not (arguments.no_hubert and name == HUBERT)]
+    rows = {}
+    for together in ([name for name in names if name == HUBERT], [name for name in names if name != HUBERT]):
+        if together:
+            rows.update(measure_rows(__file__, together, arguments.seconds))
+    report(rows, arguments.seconds)
 
 
-def report(rows):
-    ours, conformer = rows["ours: step, Transformer"], rows["part: encoder, Conformer"]
-    title = f"training step, {BATCH} x {SECONDS} s, {LAYERS} x {DIM}, {torch.get_num_threads()} threads"
-    print_table(title + " (ratios to our step with the Transformer)", rows, "ours: step, Transformer")
-    if "HuBERT step (fairseq)" in rows:
-        hubert = rows["HuBERT step (fairseq)"]
-        print_target("time <= 0.03 of HuBERT's", ours, hubert, "seconds", 0.03)
-        print_target("memory <= 0.06 of HuBERT's", ours, hubert, "extra_bytes", 0.06)
+def report(rows, seconds):
+    title = f"training step, {BATCH} x {seconds:g} s, {LAYERS} x {DIM}, {torch.get_num_threads()} threads"
+    print_table(title + " (ratios to BEST-RQ's step with the Transformer)", rows, "BEST-RQ, Transformer")
+    rows = defaultdict(lambda: NOT_MEASURED, rows)
+    best = rows["BEST-RQ, Transformer"]
+    if "error" not in rows[HUBERT]:
+        print_target("BEST-RQ's time <= 0.03 of HuBERT's", best, rows[HUBERT], "seconds", 0.03)
+        print_target("BEST-RQ's memory <= 0.06 of HuBERT's", best, rows[HUBERT], "extra_bytes", 0.06)
     for positions in ("rel_pos", "rope"):
         rival = rows[f"fairseq's Conformer, {positions}"]
-        print_target(f"Conformer <= 0.85 of fairseq's ({positions})", conformer, rival, "seconds", 0.85)
-    print_target("targets <= 0.02 of the step", rows["part: targets"], ours, "seconds", 0.02)
+        print_target(f"Conformer <= 0.85 of fairseq's ({positions})", rows["part: encoder, Conformer"], rival, "seconds", 0.85)
+    print_target("targets <= 0.02 of the step", rows["part: targets"], best, "seconds", 0.02)
+    for name in ENCODERS:
+        report_birq(rows, name)
+
+
+def report_birq(rows, name):
+    """BiRQ against BEST-RQ: the unmasked pass costs k/K of an encoder, once for all views, and at most 5 % more."""
+    best, joined, views = (rows[f"{method}, {name}"] for method in ("BEST-RQ", "BiRQ", f"BiRQ, {VIEWS} views"))
+    encoder = rows[f"part: encoder, {name}"]
+    if any("error" in row for row in (best, joined, views, encoder)):
+        return print(f"target: BiRQ beside BEST-RQ, {name}: not available")
+    share, one_view = encoder["seconds"] / best["seconds"], {"seconds": views["seconds"] / VIEWS}
+    for text, row, passes in (("step", joined, 1), (f"time per view of {VIEWS}", one_view, VIEWS)):
+        bound = 1.05 * (1 + LABEL_LAYER / LAYERS * share / passes)
+        formula = f"1.05 (1 + {LABEL_LAYER / LAYERS:g} x {share:.2f} / {passes}) = {bound:.3g}"
+        print_target(f"BiRQ's {text} <= {formula} of BEST-RQ's step, {name}", row, best, "seconds", bound)
+    print_target(f"BiRQ's memory <= 1.8 of BEST-RQ's, {name}", joined, best, "extra_bytes", 1.8)
 
 
 if __name__ == "__main__":
