@@ -19,5 +19,10 @@ setup(
     packages=find_packages(include=["fairseq_birq", "fairseq_birq.*"]),
     install_requires=["numpy", "soundfile", "soxr", "editdistance", "tqdm", "espeakng-loader"],
     extras_require={"decode": DECODE, "plot": PLOT, "dev": DEV},
-    entry_points={"console_scripts": ["birq-manifest = fairseq_birq.cli.manifest:main"]},
+    entry_points={
+        "console_scripts": [
+            "birq-manifest = fairseq_birq.cli.manifest:main",
+            "birq-labels = fairseq_birq.cli.labels:main",
+        ]
+    },
 )

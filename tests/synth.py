@@ -95,3 +95,22 @@ def waveform_batch(*seconds, sample_rate=16000):
     waveform = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
     padding_mask = torch.arange(waveform.shape[1])[None, :] >= lengths[:, None]
     return waveform, padding_mask, torch.arange(len(waves))
+
+
+def write_labels(folder, manifest, num_shards=1, num_codebooks=2, codebook_size=64, seed=0, **info):
+    """Random labels of a manifest (path of a `.tsv`) for the log-Mel frontend at 16 kHz; one (T, N) array per row."""
+    from fairseq_birq.data import label_store
+    from fairseq_birq.data.manifest import read_manifest
+
+    manifest, rng = read_manifest(manifest), np.random.default_rng(seed)
+    settings = dict(num_codebooks=num_codebooks, codebook_size=codebook_size, num_shards=num_shards, fingerprint=f"seed {seed}")
+    settings.update(sample_rate=16000, first_frame_samples=880, frame_step_samples=640, source={"name": "raw_input"})
+    settings.update(manifest_sha256=manifest.fingerprint(), num_utterances=len(manifest), command="birq-labels A B C", **info)
+    info = label_store.LabelInfo(**settings)
+    lengths = [info.grid.frames(count) for count in manifest.num_samples.tolist()]
+    codes = [rng.integers(codebook_size, size=(length, num_codebooks)) for length in lengths]
+    label_store.begin(folder, info)
+    for shard in range(num_shards):
+        rows = label_store.shard_rows(len(codes), shard, num_shards)
+        label_store.write_shard(folder, info, shard, [codes[row] for row in rows])
+    return codes

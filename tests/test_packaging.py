@@ -72,3 +72,10 @@ def test_installed_metadata_names_the_console_script():
         pytest.skip("fairseq_birq is not installed here; make env installs it")
     scripts = {entry.name: entry.value for entry in distribution.entry_points if entry.group == "console_scripts"}
     assert scripts["birq-manifest"] == "fairseq_birq.cli.manifest:main"
+
+
+def test_every_console_script_is_a_command_of_the_package(repository):
+    scripts = re.findall(r'"(birq-\w+) = fairseq_birq[.]cli[.](\w+):main"', (repository / "setup.py").read_text())
+    assert dict(scripts) == {"birq-manifest": "manifest", "birq-labels": "labels"}
+    for _, module in scripts:
+        assert "def main(" in (repository / "fairseq_birq" / "cli" / f"{module}.py").read_text()

@@ -10,6 +10,7 @@ from fairseq.data import FairseqDataset
 from torch import Tensor
 
 from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.label_store import LabelStore
 from fairseq_birq.data.manifest import Manifest
 from fairseq_birq.errors import UserError
 
@@ -29,9 +30,11 @@ class AudioDataset(FairseqDataset):
     on_bad_audio: "skip" counts and names files that cannot be used, "error" stops at the first
     bad_audio_budget: share of the manifest's rows that may be skipped before it is an error; per process
     labels: per row a 1-D LongTensor without padding
+    frame_labels: codes of this manifest's encoder frames, which are cut with the audio
+    crop_step: cuts begin at multiples of so many samples; None: of the frame labels' step, or anywhere
 
     Raises:
-        UserError: no row is long enough, or the number of labels is not that of the rows.
+        UserError: no row is long enough, the number of labels is not that of the rows, or cuts miss the frame labels.
     """
 
     def __init__(
@@ -45,6 +48,8 @@ class AudioDataset(FairseqDataset):
         seed: int = 1,
         labels: Optional[List[Tensor]] = None,
         pad_index: int = 1,
+        frame_labels: Optional[LabelStore] = None,
+        crop_step: Optional[int] = None,
     ):
         super().__init__()
         if labels is not None and len(labels) != len(manifest):
@@ -55,6 +60,8 @@ class AudioDataset(FairseqDataset):
         self.seed = seed
         self.labels = labels
         self.pad_index = pad_index
+        self.frame_labels = frame_labels
+        self.crop_step = _checked_crop_step(crop_step, frame_labels)
         self.bad_rows_allowed = 0 if on_bad_audio == "error" else math.ceil(bad_audio_budget * len(manifest))
         self.full_sizes = self._sizes_at_sample_rate()
         self.sizes = self.full_sizes if self.max_samples is None else np.minimum(self.full_sizes, self.max_samples)
@@ -67,13 +74,19 @@ class AudioDataset(FairseqDataset):
         return len(self.manifest)
 
     def __getitem__(self, index):
-        """{"id", "waveform": (S,) float} or, if the file cannot be used, {"id", "bad": why}."""
+        """{"id", "waveform": (S,) float} or, if the file cannot be used, {"id", "bad": why}.
+
+        With frame labels also "codes": (T, N) long.
+        """
         index = int(index)
+        offset, count = self._crop(index)
+        item = {"id": index}
         try:
-            waveform = self._read(index)
+            item["waveform"] = torch.from_numpy(self._read(index, offset, count))
+            if self.frame_labels is not None:
+                item["codes"] = self._codes(index, offset, len(item["waveform"]), is_whole=count < 0)
         except AudioError as error:
             return {"id": index, "bad": str(error)}
-        item = {"id": index, "waveform": torch.from_numpy(waveform)}
         if self.labels is not None:
             item["target"] = self.labels[index]
         return item
@@ -84,7 +97,8 @@ class AudioDataset(FairseqDataset):
         Returns:
             id: (B,) long; net_input: waveform (B, S) float64, padding_mask (B, S) bool, ids (B,) long;
             bad_audio: int; user_error: text or None, see `raise_user_error`;
-            with labels target (B, L) long, target_lengths (B,) long and ntokens
+            with labels target (B, L) long, target_lengths (B,) long and ntokens;
+            with frame labels net_input has codes (B, T, N) long, -1 on padding
         """
         if not samples:
             return {}  # fairseq's mark for "this process has no batch left"
@@ -99,6 +113,9 @@ class AudioDataset(FairseqDataset):
             "bad_audio": len(bad),
             "user_error": self._note_bad(bad),
         }
+        if self.frame_labels is not None:
+            codes = [sample["codes"] for sample in good]
+            batch["net_input"]["codes"], _ = _pad(codes, -1, torch.long, self.frame_labels.info.num_codebooks)
         if self.labels is not None:
             batch["target"], batch["target_lengths"] = _pad(
                 [sample["target"] for sample in good], self.pad_index, torch.long
@@ -139,10 +156,9 @@ class AudioDataset(FairseqDataset):
     def set_epoch(self, epoch):
         self._epoch.fill_(epoch)
 
-    def _read(self, index):
+    def _read(self, index, offset, count):
         """(S,) float32, cropped; S may be a sample off `sizes` where the rate was changed."""
         path, expected = self.manifest.audio_path(index), int(self.manifest.num_samples[index])
-        offset, count = self._crop(index)
         waveform, file_frames = read(path, self.sample_rate, offset, count)
         if file_frames != expected:
             raise AudioError(
@@ -151,13 +167,25 @@ class AudioDataset(FairseqDataset):
             )
         return waveform
 
+    def _codes(self, index, offset, num_samples, is_whole):
+        """(T, N) int64 frame labels of audio from sample `offset` on."""
+        info = self.frame_labels.info
+        first, wanted = offset // info.frame_step_samples, info.grid.frames(num_samples)
+        labelled = self.frame_labels.num_frames(index)
+        if first + wanted > labelled or (is_whole and wanted != labelled):
+            raise AudioError(
+                f"{self.manifest.audio_path(index)}: has {first + wanted} frames, but {labelled} labels in "
+                f"{self.frame_labels.folder}; if it was unreadable or another file then, make the labels again"
+            )
+        return torch.from_numpy(self.frame_labels.codes(index, first, wanted))
+
     def _crop(self, index):
         """(first sample, number of samples) to read; -1 reads all."""
         surplus = int(self.full_sizes[index] - self.sizes[index])
         if surplus <= 0:
             return 0, -1
         generator = np.random.default_rng([self.seed, int(self._epoch), index])
-        return int(generator.integers(surplus + 1)), self.max_samples
+        return int(generator.integers(surplus // self.crop_step + 1)) * self.crop_step, self.max_samples
 
     def _sizes_at_sample_rate(self):
         """(rows,) int64. The manifest counts at the files' own rate, which the first readable row tells."""
@@ -225,10 +253,20 @@ def raise_user_error(batch) -> None:
         raise UserError(batch["user_error"])
 
 
-def _pad(rows, value, dtype):
-    """(B, L) filled up with `value` on the right, and (B,) lengths. rows: 1-D tensors."""
+def _checked_crop_step(crop_step, frame_labels):
+    frame_step = 1 if frame_labels is None else frame_labels.info.frame_step_samples
+    if crop_step is None:
+        return frame_step
+    if crop_step < 1 or crop_step % frame_step:
+        wanted = "at least 1" if frame_step == 1 else f"a multiple of the labels' frame step, {frame_step}, or null"
+        raise UserError(f"`task.crop_step_samples` must be {wanted}, but is {crop_step}")
+    return crop_step
+
+
+def _pad(rows, value, dtype, *width):
+    """(B, L, *width) filled up with `value` on the right, and (B,) lengths. rows: tensors (length, *width)."""
     lengths = torch.tensor([len(row) for row in rows], dtype=torch.long)
-    padded = torch.full((len(rows), int(lengths.max()) if rows else 0), value, dtype=dtype)
+    padded = torch.full((len(rows), int(lengths.max()) if rows else 0, *width), value, dtype=dtype)
     for target, row in zip(padded, rows):
         target[: len(row)] = row
     return padded, lengths

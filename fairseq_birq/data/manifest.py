@@ -38,6 +38,13 @@ class Manifest:
     def audio_path(self, index: int) -> str:
         return os.path.join(self.root, self.name(index))
 
+    def fingerprint(self) -> str:
+        """SHA-256 of all paths and sample counts in their order, not of the root: a corpus may move."""
+        digest = hashlib.sha256(self._names)
+        for numbers in (self._name_ends, self.num_samples):
+            digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
 
 def read_manifest(path) -> Manifest:
     """Read and check a `.tsv` manifest.

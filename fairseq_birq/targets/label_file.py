@@ -1,0 +1,67 @@
+"""Targets from files: labels that an earlier model gave to the whole corpus (`birq-labels`)."""
+
+from pathlib import Path
+from typing import Optional
+
+from torch import Tensor
+
+from fairseq_birq.data.label_store import FrameGrid, LabelStore
+from fairseq_birq.data.manifest import Manifest
+from fairseq_birq.errors import UserError
+from fairseq_birq.targets.base import TargetInputs, TargetSource
+
+
+class LabelFileTargets(TargetSource):
+    """Hard codes that come with the batch: staged relabelling as in HuBERT (Hsu et al. 2021, arXiv 2106.07447).
+
+    The dataset reads them, cut to the same place of the utterance as the audio; the task asks here for the files.
+
+    Args:
+        path: holds one folder of labels per split, by the split's name.
+        grid: encoder frames of the model, which the labels must have too.
+        num_codebooks: N.
+        codebook_size: V.
+    """
+
+    name = "label_file"
+
+    def __init__(self, path, grid: FrameGrid, num_codebooks: int, codebook_size: int):
+        super().__init__()
+        self.path = Path(path)
+        self.grid = grid
+        self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
+        self.labels_fingerprint: Optional[str] = None  # of the labels that were opened
+
+    def open(self, split: str, manifest: Manifest, sample_rate: int) -> LabelStore:
+        """The labels of a split of the corpus.
+
+        sample_rate: Hz, of the audio that the model is given
+
+        Raises:
+            UserError: they are missing, do not fit, or were made otherwise than those of another split.
+        """
+        store = LabelStore(self.path / split)
+        store.check_manifest(manifest)
+        store.check(sample_rate=sample_rate)
+        store.check(**vars(self.grid), num_codebooks=self.num_codebooks, codebook_size=self.codebook_size)
+        if self.labels_fingerprint not in (None, store.info.codes_fingerprint):
+            raise UserError(
+                f"{store.folder}: its labels come from another checkpoint or quantizer than those of the other splits in "
+                f"{self.path}; make them again with `birq-labels ... --like {self.path}/SPLIT`"
+            )
+        self.labels_fingerprint = store.info.codes_fingerprint
+        return store
+
+    def fingerprint(self) -> Optional[str]:
+        return self.labels_fingerprint
+
+    def set_extra_state(self, state):
+        """Outside training, where no labels are opened, there is nothing to compare."""
+        if self.labels_fingerprint is not None:
+            super().set_extra_state(state)
+
+    def forward(self, inputs: TargetInputs) -> Tensor:
+        """Raises UserError for a batch without labels."""
+        if inputs.codes is None:
+            raise UserError("`label_file` targets need batches with labels, which task `birq_pretraining` makes")
+        return inputs.gather(inputs.codes)
