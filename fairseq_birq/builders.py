@@ -1,7 +1,11 @@
 """Builders: configuration in, modules with plain keyword arguments out. Nothing past this file reads a config."""
 
+from typing import Optional
+
+import torch
 from torch import nn
 
+from fairseq_birq.data.label_store import FrameGrid
 from fairseq_birq.encoders import ENCODERS
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
@@ -10,7 +14,10 @@ from fairseq_birq.frontends.logmel import LogMel
 from fairseq_birq.masking import SpanMasker
 from fairseq_birq.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets import TARGETS
+from fairseq_birq.targets.frozen_encoder import FrozenEncoder
+from fairseq_birq.targets.moving_average import AveragedEncoder
 from fairseq_birq.targets.normalisation import HiddenNormalisation
+from fairseq_birq.targets.snapshot import checked_target_updates
 
 
 def build_speech_encoder(frontend_cfg, encoder_cfg) -> SpeechEncoder:
@@ -19,20 +26,16 @@ def build_speech_encoder(frontend_cfg, encoder_cfg) -> SpeechEncoder:
         raise UserError(
             f"`model.encoder.num_heads` ({encoder_cfg.num_heads}) must divide `model.encoder.dim` ({encoder_cfg.dim})"
         )
-    return SpeechEncoder(_build_frontend(frontend_cfg, encoder_cfg.dim), _build_encoder(encoder_cfg))
+    frontend = FRONTENDS[str(frontend_cfg.name)](**_frontend_settings(frontend_cfg, encoder_cfg.dim))
+    return SpeechEncoder(frontend, ENCODERS[str(encoder_cfg.name)](**_encoder_settings(encoder_cfg)))
 
 
-def _build_frontend(cfg, dim) -> nn.Module:
+def _frontend_settings(cfg, dim) -> dict:
     shared = dict(dim=dim, dropout=cfg.dropout, sample_rate=cfg.sample_rate)
     if cfg.name == "logmel":
-        return FRONTENDS["logmel"](
-            subsampling=str(cfg.subsampling), feature_norm=str(cfg.feature_norm), **_log_mel_settings(cfg), **shared
-        )
-    return FRONTENDS["waveform"](
-        waveform_dim=cfg.waveform_dim,
-        kernels=list(cfg.waveform_kernels),
-        strides=list(cfg.waveform_strides),
-        **shared,
+        return dict(subsampling=str(cfg.subsampling), feature_norm=str(cfg.feature_norm), **_log_mel_settings(cfg), **shared)
+    return dict(
+        waveform_dim=cfg.waveform_dim, kernels=list(cfg.waveform_kernels), strides=list(cfg.waveform_strides), **shared
     )
 
 
@@ -40,7 +43,7 @@ def _log_mel_settings(cfg) -> dict:
     return dict(num_mels=cfg.num_mels, window_ms=cfg.window_ms, hop_ms=cfg.hop_ms)
 
 
-def _build_encoder(cfg) -> nn.Module:
+def _encoder_settings(cfg) -> dict:
     shared = dict(
         num_layers=cfg.num_layers,
         dim=cfg.dim,
@@ -61,7 +64,7 @@ def _build_encoder(cfg) -> nn.Module:
         )
     elif cfg.attention_window:
         raise UserError("`model.encoder.attention_window` works with `model.encoder.name: conformer` only")
-    return ENCODERS[str(cfg.name)](**shared)
+    return shared
 
 
 def build_masker(mask_cfg, frontend) -> SpanMasker:
@@ -79,14 +82,25 @@ def build_masker(mask_cfg, frontend) -> SpanMasker:
     )
 
 
-def build_targets(cfg, frontend) -> nn.ModuleDict:
-    """The target sources of a `BirqConfig`, in the order of `model.targets.use`."""
+def build_targets(cfg, frontend, pretrained=None) -> nn.ModuleDict:
+    """The target sources of a `BirqConfig`, in the order of the registry.
+
+    Args:
+        frontend: the trained encoder's.
+        pretrained: settings and weights of another speech encoder, which becomes the first snapshot.
+
+    Raises:
+        UserError: settings that cannot be.
+    """
     unknown = [name for name in cfg.targets.use if name not in TARGETS]
     if unknown or not cfg.targets.use:
         raise UserError(f"`model.targets.use` is {list(cfg.targets.use)}; known target sources are {sorted(TARGETS)}")
+    if pretrained and "snapshot" not in cfg.targets.use:
+        raise UserError("`model.target_encoder_path` needs `snapshot` among `model.targets.use`")
     targets = nn.ModuleDict()
     for name in sorted(cfg.targets.use, key=list(TARGETS).index):  # the anchor first: others may share its codebook
-        targets[name] = _TARGET_BUILDERS[name](cfg, frontend, targets)
+        extra = {"pretrained": pretrained} if name == "snapshot" else {}
+        targets[name] = _TARGET_BUILDERS[name](cfg, frontend, targets, **extra)
     return targets
 
 
@@ -125,10 +139,122 @@ def _build_own_layer(cfg, frontend, targets):
         straight_through=own.straight_through,
         target_grad_scale=own.target_grad_scale,
         target_dropout=own.target_dropout,
+        diversity_weight=own.diversity_weight,
     )
 
 
-_TARGET_BUILDERS = {"raw_input": _build_raw_input, "own_layer": _build_own_layer}
+def _build_snapshot(cfg, frontend, targets, pretrained=None):
+    own = cfg.targets.snapshot
+    updates = checked_target_updates(own.target_updates, "model.targets.snapshot.target_updates")
+    if not updates and not pretrained:
+        raise UserError(
+            "the snapshot would never be taken: name updates in `model.targets.snapshot.target_updates`, or a checkpoint "
+            "in `model.target_encoder_path`"
+        )
+    if updates and pretrained and not _same_architecture(cfg, pretrained[0]):
+        raise UserError(
+            "the encoder in `model.target_encoder_path` has other `frontend` or `encoder` settings than this run's, so "
+            "that no copy of this run's can take its place: leave `model.targets.snapshot.target_updates` empty"
+        )
+    if own.statistics_batches < 1:
+        raise UserError(f"`model.targets.snapshot.statistics_batches` must be at least 1, but is {own.statistics_batches}")
+    return TARGETS["snapshot"](
+        **_frozen_encoder_settings(
+            cfg, frontend, "snapshot", FrozenEncoder, pretrained, momentum=0.0, max_batches=own.statistics_batches
+        ),
+        target_updates=updates,
+        raw_input=None if "raw_input" in targets else _build_raw_input(cfg, frontend, targets),
+        stage=1 if pretrained else 0,
+        reset_heads=own.reset_heads,
+        reset_optimizer=own.reset_optimizer,
+    )
+
+
+def _build_moving_average(cfg, frontend, targets):
+    own = cfg.targets.moving_average
+    return TARGETS["moving_average"](
+        **_frozen_encoder_settings(cfg, frontend, "moving_average", AveragedEncoder, momentum=own.statistics_momentum),
+        decay_start=own.decay_start,
+        decay_end=own.decay_end,
+        decay_warmup_updates=own.decay_warmup_updates,
+    )
+
+
+def _frozen_encoder_settings(cfg, frontend, name, encoder_class, pretrained=None, **statistics) -> dict:
+    """What `FrozenEncoderTargets` are made of. The trained encoder's weights stay those of a run without them."""
+    own, (settings, state) = cfg.targets[name], pretrained or (cfg, None)
+    layers, num_codebooks = list(own.layers), cfg.quantizer.num_codebooks
+    _check_frozen_layers(name, layers, settings.encoder.num_layers, num_codebooks)
+    with torch.random.fork_rng(devices=[]):
+        speech_encoder = build_speech_encoder(settings.frontend, settings.encoder)
+    if state is not None:
+        speech_encoder.load_state_dict(state)
+    _check_same_frames(frontend, speech_encoder.frontend)
+    dim = settings.encoder.dim
+    return dict(
+        encoder=encoder_class(speech_encoder, max(layers), shares_features=_same_log_mel(cfg.frontend, settings.frontend)),
+        layers=layers,
+        normalisations=[HiddenNormalisation(dim, str(own.normalisation), **statistics) for _ in layers],
+        quantizers=[
+            build_quantizer(
+                cfg.quantizer, dim, cfg.block_mb, seed=[own.seed, layer], num_codebooks=num_codebooks // len(layers)
+            )
+            for layer in layers
+        ],
+    )
+
+
+def _check_frozen_layers(name, layers, num_layers, num_codebooks):
+    key = f"model.targets.{name}.layers"
+    if not layers or len(set(layers)) < len(layers) or not all(0 <= layer <= num_layers for layer in layers):
+        raise UserError(f"`{key}` is {layers}; name different layers from 1 to {num_layers}, or 0 for what enters the first")
+    if num_codebooks % len(layers):
+        raise UserError(
+            f"`model.quantizer.num_codebooks` ({num_codebooks}) cannot be shared out evenly over the {len(layers)} layers "
+            f"of `{key}`: make it a multiple of {len(layers)}"
+        )
+
+
+def _check_same_frames(ours, other):
+    samples = torch.arange(ours.sample_rate)
+    if ours.sample_rate != other.sample_rate or not torch.equal(ours.output_length(samples), other.output_length(samples)):
+        raise UserError(
+            "the encoder in `model.target_encoder_path` has other frames than `model.frontend`, so that its codes fit "
+            "none of them: choose a checkpoint of the same sample rate, windows and hops"
+        )
+
+
+def _same_log_mel(ours, other) -> bool:
+    keys = ("name", "sample_rate", "num_mels", "window_ms", "hop_ms", "feature_norm")
+    return ours.name == "logmel" and all(ours[key] == other[key] for key in keys)
+
+
+def _same_architecture(ours, other) -> bool:
+    """Whether frontend and encoder differ at most in what only training knows."""
+    training = ("dropout", "attention_dropout", "activation_dropout", "layer_dropout", "checkpoint_activations")
+
+    def settings(cfg):
+        parts = [_frontend_settings(cfg.frontend, cfg.encoder.dim), _encoder_settings(cfg.encoder)]
+        plain = [{key: value for key, value in part.items() if key not in training} for part in parts]
+        return [str(cfg.frontend.name), str(cfg.encoder.name), *plain]
+
+    return settings(ours) == settings(other)
+
+
+def _build_label_file(cfg, frontend, targets):
+    path, quantizer = cfg.targets.label_file.path, cfg.quantizer
+    if not path:
+        raise UserError("`model.targets.label_file.path` is not set: name the folder of the labels that birq-labels made")
+    return TARGETS["label_file"](path, FrameGrid.of(frontend), quantizer.num_codebooks, quantizer.codebook_size)
+
+
+_TARGET_BUILDERS = {
+    "raw_input": _build_raw_input,
+    "own_layer": _build_own_layer,
+    "snapshot": _build_snapshot,
+    "moving_average": _build_moving_average,
+    "label_file": _build_label_file,
+}
 
 
 def head_of(cfg, name: str) -> str:
@@ -137,12 +263,15 @@ def head_of(cfg, name: str) -> str:
     return "raw_input" if shares else name
 
 
-def build_quantizer(cfg, input_dim, block_mb, seed=None, codebook=None) -> RandomProjectionQuantizer:
+def build_quantizer(
+    cfg, input_dim, block_mb, seed=None, codebook=None, num_codebooks: Optional[int] = None
+) -> RandomProjectionQuantizer:
+    """A quantizer of `input_dim` dimensions; `seed` and `num_codebooks` are the configuration's unless they are given."""
     return RandomProjectionQuantizer(
         input_dim=input_dim,
         codebook_size=cfg.codebook_size,
         codebook_dim=cfg.codebook_dim,
-        num_codebooks=cfg.num_codebooks,
+        num_codebooks=num_codebooks or cfg.num_codebooks,
         seed=cfg.seed if seed is None else seed,
         block_bytes=int(block_mb * (1 << 20) / 2),
         codebook=codebook,

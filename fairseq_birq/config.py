@@ -93,9 +93,54 @@ class OwnLayerConfig(FairseqDataclass):
     straight_through: bool = _help(False, "the sampled code as label with the distribution's gradient; else the distribution")
     target_grad_scale: float = _help(1.0, "factor on the gradient through the labels: 1 = the paper, 0 = detached")
     target_dropout: bool = _help(False, "dropout in the unmasked pass")
+    diversity_weight: float = _help(0.0, "reward for varied labels, as a factor beside F; not in the paper")
     shared_codebook: bool = _help(True, "the anchor's codebook; else one of its own")
     shared_head: bool = _help(True, "the anchor's prediction head; else one of its own")
     seed: int = _help(2, "seed of the projections, and of a codebook of its own")
+
+
+@dataclass
+class SnapshotConfig(FairseqDataclass):
+    """Latent-RQ's hard codes of a frozen copy of the encoder; its N codebooks are shared out over the layers."""
+
+    layers: List[int] = field(
+        default_factory=list,
+        metadata={"help": "counted from 1; 0 = what enters the first layer. Latent-RQ's numbers are one smaller"},
+    )
+    target_updates: List[int] = field(
+        default_factory=list, metadata={"help": "updates at which the encoder is copied and a stage begins"}
+    )
+    normalisation: ChoiceEnum(["layer", "standardize", "standardize+layer", "whiten"]) = _help(
+        "standardize+layer", "normalisation of hidden states before the projection"
+    )
+    statistics_batches: int = _help(1, "batches after a copy that set the statistics of the normalisation")
+    reset_heads: bool = _help(True, "new prediction heads for these codes with every copy")
+    reset_optimizer: bool = _help(True, "clear the optimizer's state with every copy")
+    seed: int = _help(3, "seed of the projections and codebooks")
+
+
+@dataclass
+class MovingAverageConfig(FairseqDataclass):
+    """Hard codes of a moving average of the encoder; its N codebooks are shared out over the layers."""
+
+    layers: List[int] = field(
+        default_factory=list, metadata={"help": "counted from 1; 0 = what enters the first layer"}
+    )
+    normalisation: ChoiceEnum(["layer", "standardize", "standardize+layer", "whiten"]) = _help(
+        "standardize+layer", "normalisation of hidden states before the projection"
+    )
+    statistics_momentum: float = _help(0.01, "share of a new batch in the running statistics of the normalisation")
+    decay_start: float = _help(0.999, "share of the old average that an update keeps, in the beginning")
+    decay_end: float = _help(0.9999, "the same in the end")
+    decay_warmup_updates: int = _help(30000, "updates from the one to the other")
+    seed: int = _help(4, "seed of the projections and codebooks")
+
+
+@dataclass
+class LabelFileConfig(FairseqDataclass):
+    """Hard codes that an earlier model gave to the whole corpus; V and N are the quantizer's."""
+
+    path: Optional[str] = _help(None, "folder with one folder of labels per split, by the split's name; see birq-labels")
 
 
 @dataclass
@@ -105,6 +150,9 @@ class TargetsConfig(FairseqDataclass):
     )
     raw_input: RawInputConfig = _nested(RawInputConfig)
     own_layer: OwnLayerConfig = _nested(OwnLayerConfig)
+    snapshot: SnapshotConfig = _nested(SnapshotConfig)
+    moving_average: MovingAverageConfig = _nested(MovingAverageConfig)
+    label_file: LabelFileConfig = _nested(LabelFileConfig)
 
 
 @dataclass
@@ -112,11 +160,15 @@ class BirqConfig(FairseqDataclass):
     """Model `birq`: one encoder, any mix of target sources."""
 
     seed: int = _help(1, "seed of masks and filler noise, with the update and the utterance's id")
+    pretrained_path: Optional[str] = _help(None, "checkpoint of model birq to start from: its encoder, and heads of equal codes")
     frontend: FrontendConfig = _nested(FrontendConfig)
     encoder: EncoderConfig = _nested(EncoderConfig)
     mask: MaskConfig = _nested(MaskConfig)
     quantizer: QuantizerConfig = _nested(QuantizerConfig)
     targets: TargetsConfig = _nested(TargetsConfig)
+    target_encoder_path: Optional[str] = _help(
+        None, "checkpoint of birq or birq_ctc whose encoder is the first snapshot: training begins with stage 1"
+    )
     masked_views: int = _help(1, "differently masked copies of a batch that share its unmasked pass")
     block_mb: float = _help(16.0, "byte budget for scores and logits that are alive at once, in MiB")
 
@@ -138,6 +190,24 @@ class BirqCriterionConfig(FairseqDataclass):
     collapse_min_perplexity: float = _help(0.0, "alarm while a source's code perplexity is below this; 0 = off")
     collapse_patience: int = _help(500, "consecutive updates below the bound before the alarm")
     collapse_action: ChoiceEnum(["warn", "stop"]) = _help("warn", "what the alarm does")
+
+
+@dataclass
+class StageScheduleConfig(FairseqDataclass):
+    """Learning-rate schedule `birq_stages`: warm-up and polynomial decay from `optimization.lr`, once per stage."""
+
+    target_updates: List[int] = field(
+        default_factory=list, metadata={"help": "as in model.targets.snapshot: the schedule begins anew at each"}
+    )
+    restart_schedule: bool = _help(True, "false: one schedule for all stages")
+    warmup_updates: int = _help(0, "updates of linear growth, in every stage")
+    total_num_update: int = _help(MISSING, "update at which the last stage ends")
+    stage_updates: List[int] = field(
+        default_factory=list,
+        metadata={"help": "updates until the end of the decay: one for all stages, or one per stage; empty: a stage's own"},
+    )
+    end_learning_rate: float = _help(0.0, "learning rate after the decay")
+    power: float = _help(1.0, "of the decay; 1 = linear")
 
 
 @dataclass
@@ -193,3 +263,6 @@ class PretrainingTaskConfig(FairseqDataclass):
     on_bad_audio: ChoiceEnum(["skip", "error"]) = _help("skip", "what an unreadable file does")
     bad_audio_budget: float = _help(0.01, "share of the rows that may be bad before it is an error, per process")
     crop_seed: int = _help(1, "seed of where long utterances are cut")
+    crop_step_samples: Optional[int] = _help(
+        None, "cuts begin at multiples of this; null = of the labels' frame step with label_file targets, else anywhere"
+    )

@@ -96,14 +96,17 @@ class BirqCriterion(FairseqCriterion):
             "num_padded": output.num_padded,
             "audio_seconds": output.audio_seconds,
             "bad_audio": sample["bad_audio"],
+            "num_outputs": 1,
         }
+        if output.stage is not None:
+            logging_output["stage"] = output.stage
         for name, term in output.terms.items():
-            logging_output.update(_source_output(name, term))
+            logging_output.update(_source_output(name, term, output.columns.get(name, ())))
         logging_output.update(_agreement(output.terms))
         if not self.training:
             logging_output.update(self._churn(sample["id"], output.terms))
         elif self.log_grad_every and model.num_updates % self.log_grad_every == 0 and output.num_masked:
-            logging_output.update(_gradient_norms(model, sample, weights, output.num_masked))
+            logging_output.update(_gradient_norms(model, sample, weights, list(output.terms), output.num_masked))
         return output.loss, output.num_masked, logging_output
 
     def _churn(self, ids, terms) -> dict:
@@ -130,12 +133,14 @@ class BirqCriterion(FairseqCriterion):
         log("padding_share", float(sums["num_padded"]) / (valid + float(sums["num_padded"])), valid, round=3)
         log("bad_audio", float(sums["bad_audio"]), 1, round=1)
         fairseq_metrics.log_speed("audio_seconds_per_second", float(sums["audio_seconds"]), round=1)
+        if "stage" in sums:
+            log("stage", float(sums["stage"]) / float(sums["num_outputs"]), 1, round=2)
         for key in sums:
             kind, _, name = key.partition(".")
             if kind == "histogram":
                 _log_source(name, sums, frames)
             elif kind in ("nmi", "gradient_norm"):
-                log(f"{kind}_{name}", float(sums[key]) / len(logging_outputs), frames, round=4)
+                log(f"{kind}_{name}", float(sums[key]) / float(sums["num_outputs"]), frames, round=4)
 
     @staticmethod
     def logging_outputs_can_be_summed() -> bool:
@@ -175,8 +180,13 @@ def _sum_outputs(logging_outputs) -> dict:
     return {key: sum(output[key] for output in logging_outputs) for key in keys}
 
 
-def _source_output(name, term) -> dict:
-    outputs = {f"loss.{name}": term.loss_sum, f"correct.{name}": term.correct, f"histogram.{name}": term.histogram.double()}
+def _source_output(name, term, columns) -> dict:
+    """Sums of a source over its label columns, and over those of each group as `<source>.<group>`."""
+    sums = {"loss": term.loss_sum, "correct": term.correct, "histogram": term.histogram.double()}
+    outputs = {f"{key}.{name}": value for key, value in sums.items()}
+    for group in dict.fromkeys(columns):
+        mine = [index for index, column in enumerate(columns) if column == group]
+        outputs.update({f"{key}.{name}.{group}": value[mine] for key, value in sums.items()})
     if term.sampled_nearest is not None:
         outputs.update({f"sampled_nearest.{name}": term.sampled_nearest, f"entropy.{name}": term.entropy_sum})
     return outputs
@@ -191,14 +201,12 @@ def _agreement(terms) -> dict:
     }
 
 
-def _gradient_norms(model, sample, weights, num_masked) -> dict:
+def _gradient_norms(model, sample, weights, names, num_masked) -> dict:
     """Norm of each source's weighted, averaged gradient on the speech encoder, in passes of their own."""
     outputs = {}
     parameters = [p for p in model.speech_encoder.parameters() if p.requires_grad]
-    for name in weights:
+    for name in names:
         alone = {other: weights[name] if other == name else 0.0 for other in weights}
-        if weights[name] == 0:
-            continue
         loss = model(**sample["net_input"], weights=alone).loss / num_masked
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
@@ -209,20 +217,21 @@ def _gradient_norms(model, sample, weights, num_masked) -> dict:
 def _log_source(name, sums, frames):
     log = fairseq_metrics.log_scalar
     losses = torch.as_tensor(sums[f"loss.{name}"]).double() / frames
-    log(f"loss_{name}", float(losses.mean()), frames, round=4)
-    if losses.numel() > 1:
+    shown, is_group = name.replace(".", "_"), "." in name
+    log(f"loss_{shown}", float(losses.mean()), frames, round=4)
+    if losses.numel() > 1 and not is_group:
         for n, loss in enumerate(losses.tolist()):
-            log(f"loss_{name}_{n}", loss, frames, round=4)
+            log(f"loss_{shown}_{n}", loss, frames, round=4)
     for key, label in (("correct", "accuracy"), ("sampled_nearest", "sampled_nearest"), ("entropy", "label_entropy")):
         if f"{key}.{name}" in sums:
-            log(f"{label}_{name}", float(torch.as_tensor(sums[f"{key}.{name}"]).double().mean()) / frames, frames, round=4)
+            log(f"{label}_{shown}", float(torch.as_tensor(sums[f"{key}.{name}"]).double().mean()) / frames, frames, round=4)
     if f"compared.{name}" in sums:
         compared = float(sums[f"compared.{name}"])
-        log(f"churn_{name}", float(sums[f"changed.{name}"]) / max(compared, 1.0), compared, round=4)
-    histogram_key = f"_histogram_{name}"
+        log(f"churn_{shown}", float(sums[f"changed.{name}"]) / max(compared, 1.0), compared, round=4)
+    histogram_key = f"_histogram_{shown}"
     fairseq_metrics.log_custom(CodeHistogramMeter, histogram_key, sums[f"histogram.{name}"])
     for label, measure in (("perplexity", perplexity), ("top_share", top_share), ("used_share", used_share)):
-        fairseq_metrics.log_derived(f"{label}_{name}", _derived(measure, histogram_key))
+        fairseq_metrics.log_derived(f"{label}_{shown}", _derived(measure, histogram_key))
 
 
 def _derived(measure, histogram_key):

@@ -23,3 +23,10 @@ class CodebookHeads(nn.Module):
         """Small weights, so that the loss begins at ln V."""
         nn.init.normal_(self.weight, std=0.02)
         nn.init.zeros_(self.bias)
+
+    @torch.no_grad()
+    def redraw(self, seed: int, stage: int):
+        """New weights that depend on (seed, stage) alone: the same in all processes and after a resume."""
+        generator = torch.Generator().manual_seed(seed * 1000003 + stage)
+        self.weight.copy_(0.02 * torch.randn(self.weight.shape, generator=generator))
+        self.bias.zero_()

@@ -1,20 +1,22 @@
 """Door: model `birq`. One encoder on masked input, any mix of target sources on the unmasked input."""
 
-from dataclasses import dataclass
-from typing import Dict, Optional
+from dataclasses import dataclass, field
+from typing import Dict, Optional, Tuple
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model
 from torch import Tensor, nn
 
 from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets, head_of
+from fairseq_birq.checkpoint import load_checkpoint, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
+from fairseq_birq.diversity import diversity_loss
 from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
 from fairseq_birq.heads import CodebookHeads
 from fairseq_birq.losses import LossTerm, masked_code_loss
 from fairseq_birq.masking import utterance_keys
 from fairseq_birq.structs import Features
-from fairseq_birq.targets.base import TargetInputs
+from fairseq_birq.targets.base import TargetInputs, TargetSource
 
 
 @dataclass
@@ -27,6 +29,8 @@ class PretrainingOutput:
     num_frames: int  # encoder frames that are not padding, all views together
     num_padded: int  # encoder frames that are
     audio_seconds: float  # without padding, each utterance once
+    columns: Dict[str, Tuple[str, ...]] = field(default_factory=dict)  # per source, the group of each label column
+    stage: Optional[int] = None  # of the source whose targets change in stages, if any
 
 
 @register_model("birq", dataclass=BirqConfig)
@@ -51,13 +55,14 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         if cfg.masked_views < 1:
             raise UserError(f"`model.masked_views` must be at least 1, but is {cfg.masked_views}")
         speech_encoder = build_speech_encoder(cfg.frontend, cfg.encoder)
-        targets = build_targets(cfg, speech_encoder.frontend)
+        pretrained = load_speech_encoder_state(cfg.target_encoder_path) if cfg.target_encoder_path else None
+        targets = build_targets(cfg, speech_encoder.frontend, pretrained)
         head_names = {name: head_of(cfg, name) for name in targets}
         heads = {
             name: CodebookHeads(speech_encoder.dim, cfg.quantizer.codebook_size, cfg.quantizer.num_codebooks)
             for name in dict.fromkeys(head_names.values())
         }
-        return cls(
+        model = cls(
             speech_encoder=speech_encoder,
             masker=build_masker(cfg.mask, speech_encoder.frontend),
             targets=targets,
@@ -67,9 +72,32 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
             masked_views=cfg.masked_views,
             block_bytes=int(cfg.block_mb * (1 << 20)),
         )
+        if cfg.pretrained_path:
+            start_from(model, cfg.pretrained_path)
+        return model
+
+    @classmethod
+    def from_checkpoint(cls, path) -> "BirqModel":
+        """The model of a pre-training checkpoint with all its targets and heads, in eval mode.
+
+        Raises:
+            UserError: the checkpoint is unreadable or of another model.
+        """
+        cfg, _ = load_speech_encoder_state(path)
+        if cfg._name != "birq":
+            raise UserError(f"checkpoint {path} is of model {cfg._name!r}, which has no pre-training targets")
+        cfg.pretrained_path = None
+        model = cls.build_model(cfg)
+        model.load_state_dict(load_checkpoint(path)["model"])
+        return model.eval()
 
     def forward(
-        self, waveform: Tensor, padding_mask: Tensor, ids: Tensor, weights: Optional[Dict[str, float]] = None
+        self,
+        waveform: Tensor,
+        padding_mask: Tensor,
+        ids: Tensor,
+        weights: Optional[Dict[str, float]] = None,
+        codes: Optional[Tensor] = None,
     ) -> PretrainingOutput:
         """Masked prediction of every source's targets.
 
@@ -81,12 +109,15 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
             padding_mask: (B, S) bool.
             ids: (B,) int64, the utterances' numbers.
             weights: per source, 1 where it is not named; in training a source of weight 0 is not computed.
+            codes: (B, T, N) int64, labels of all encoder frames for `label_file` targets.
         """
         if waveform.shape[0] == 0:
             waveform = waveform.new_zeros(1, self.speech_encoder.frontend.sample_rate)
             padding_mask, ids = torch.ones_like(waveform, dtype=torch.bool), ids.new_zeros(1)
+            codes = None if codes is None else codes.new_zeros(1, *codes.shape[1:])
         weights = {name: (weights or {}).get(name, 1.0) for name in self.targets}
-        sources = {name: source for name, source in self.targets.items() if weights[name] != 0 or not self.training}
+        active = {name: source for name, source in self.targets.items() if source.active}
+        sources = {name: source for name, source in active.items() if weights[name] != 0 or not self.training}
         views = range(self.masked_views)
         update = self.num_updates if self.training else 0
         keys = torch.cat([utterance_keys(self.seed, update, ids, view) for view in views])
@@ -94,7 +125,7 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         frame_padding_mask = self._frame_padding_mask(padding_mask)
         mask = self.masker.sample(frame_padding_mask.repeat(self.masked_views, 1), keys)
         predicted, hidden = self.encode(features, frame_padding_mask, mask, keys, sources)
-        inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, hidden)
+        inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, hidden, codes)
         targets = {name: source(inputs) for name, source in sources.items()}
         loss, terms = self._losses(predicted[mask], targets, weights)
         num_frames = int((~frame_padding_mask).sum()) * self.masked_views
@@ -105,6 +136,8 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
             num_frames=num_frames,
             num_padded=mask.numel() - num_frames,
             audio_seconds=int((~padding_mask).sum()) / self.speech_encoder.frontend.sample_rate,
+            columns={name: source.columns for name, source in sources.items()},
+            stage=None if self.staged is None else self.staged.stage,
         )
 
     def encode(self, features: Features, frame_padding_mask: Tensor, mask: Tensor, keys: Tensor, sources):
@@ -149,6 +182,10 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
                 continue
             total, part = masked_code_loss(predicted, head.weight, head.bias, mine, weights, self.block_bytes)
             loss, terms = loss + total, {**terms, **part}
+        for name, target in targets.items():
+            if self.targets[name].diversity_weight:
+                factor = weights[name] * self.targets[name].diversity_weight
+                loss = loss + factor * diversity_loss(target, self.block_bytes).to(loss.dtype)
         return loss, terms
 
     def _frame_padding_mask(self, padding_mask: Tensor) -> Tensor:
@@ -156,6 +193,15 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         steps = int(self.speech_encoder.output_length(padding_mask.shape[1]))
         return torch.arange(steps, device=lengths.device)[None, :] >= lengths[:, None]
 
+    @property
+    def staged(self) -> Optional[TargetSource]:
+        """The source whose targets change in stages, if there is one."""
+        return next((source for source in self.targets.values() if source.stage is not None), None)
+
     def set_num_updates(self, num_updates):
+        """Called by fairseq before every forward of training, and before a checkpoint's state is loaded."""
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
+        for name, source in self.targets.items():
+            if source.update(self.speech_encoder, num_updates) and source.reset_heads:
+                self.heads[self.head_names[name]].redraw(self.seed, source.stage)

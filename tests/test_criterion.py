@@ -10,6 +10,8 @@ from fairseq_birq.criterion import BirqCriterion, CodeHistogramMeter
 from fairseq_birq.errors import UserError
 from fairseq_birq.losses import LossTerm
 from fairseq_birq.model import PretrainingOutput
+from tests.targets.test_snapshot import latent_rq
+from tests.test_model import batch
 
 
 class Model:
@@ -67,6 +69,40 @@ def test_churn_is_the_share_of_codes_that_changed_since_the_last_validation():
     with metrics.aggregate(new_root=True) as aggregate:
         BirqCriterion.reduce_metrics([second])
     assert aggregate.get_smoothed_values()["churn_raw_input"] == pytest.approx(0.25)
+
+
+def test_groups_of_label_columns_and_the_stage_are_logged_beside_the_source():
+    logs = []
+    for _ in range(2):  # two batches, or two processes
+        given = output(histogram=((6, 2, 0, 0), (8, 0, 0, 0), (2, 2, 2, 2)), correct=(4.0, 2.0, 0.0))
+        given.columns, given.stage = {"raw_input": ("layer1", "layer1", "layer7")}, 2
+        logs.append(criterion()(Model(given), SAMPLE)[2])
+    for outputs in (logs, [{key: logs[0][key] + logs[1][key] for key in logs[0]}]):
+        with metrics.aggregate(new_root=True) as aggregate:
+            BirqCriterion.reduce_metrics(outputs)
+        values = aggregate.get_smoothed_values()
+        assert values["stage"] == 2
+        assert values["accuracy_raw_input_layer1"] == pytest.approx(3 / 8) and values["accuracy_raw_input_layer7"] == 0
+        assert values["accuracy_raw_input"] == pytest.approx(2 / 8)
+        assert values["top_share_raw_input_layer1"] == pytest.approx(7 / 8)
+        assert values["used_share_raw_input_layer7"] == 1
+        assert values["perplexity_raw_input_layer7"] == pytest.approx(4.0)
+        assert "loss_raw_input_2" in values and "loss_raw_input_layer1_0" not in values
+
+
+def test_nothing_is_said_of_stages_and_groups_where_there_are_none():
+    with metrics.aggregate(new_root=True) as aggregate:
+        BirqCriterion.reduce_metrics([run(criterion())[2]])
+    assert not any(key == "stage" or "layer" in key for key in aggregate.get_smoothed_values())
+
+
+def test_gradient_norms_are_of_the_sources_that_have_targets_by_now():
+    model, subject = latent_rq(use=["raw_input", "snapshot"]), criterion(log_grad_every=1)
+    sample = {**SAMPLE, "net_input": batch([1.5, 1.0])}
+    assert [key for key in subject(model, sample)[2] if key.startswith("gradient_norm")] == ["gradient_norm.raw_input"]
+    model.set_num_updates(3)
+    norms = {key: float(value) for key, value in subject(model, sample)[2].items() if key.startswith("gradient_norm")}
+    assert sorted(norms) == ["gradient_norm.raw_input", "gradient_norm.snapshot"] and min(norms.values()) > 0
 
 
 def test_a_misspelt_source_is_named(caplog):

@@ -12,7 +12,8 @@ from fairseq_birq.structs import Features
 from tests.synth import tone
 
 
-def build(frontend="logmel", encoder="conformer", **changes):
+def build(frontend="logmel", encoder="conformer", parts=None, **changes):
+    """A small model; `changes` of settings, and `parts`: those of `frontend` and `encoder`."""
     settings = {
         "frontend": {"name": frontend, "waveform_dim": 32},
         "encoder": {"name": encoder, "num_layers": 2, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}
@@ -20,7 +21,7 @@ def build(frontend="logmel", encoder="conformer", **changes):
         "mask": {"start_prob": 0.02},
         "quantizer": {"codebook_size": 40, "codebook_dim": 4, "num_codebooks": 2},
     }
-    cfg = OmegaConf.merge(OmegaConf.structured(BirqConfig), settings, changes)
+    cfg = OmegaConf.merge(OmegaConf.structured(BirqConfig), settings, parts or {}, changes)
     torch.manual_seed(0)
     return BirqModel.build_model(cfg)
 

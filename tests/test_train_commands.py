@@ -11,9 +11,10 @@ import pytest
 import torch
 import yaml
 
-from tests.synth import write_manifest
+from fairseq_birq.cli.labels import main as labels_main
+from tests.synth import write_birq_checkpoint, write_manifest
 
-RECIPES = ["best_rq", "birq"]
+RECIPES = {"best_rq": "raw_input", "birq": "raw_input", "latent_rq": "snapshot", "relabelling": "label_file"}
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +22,17 @@ def corpus(tmp_path_factory):
     folder = tmp_path_factory.mktemp("corpus")
     write_manifest(folder, "train", seconds=[1.0 + 0.2 * index for index in range(12)])
     return write_manifest(folder, "valid", seconds=[1.0, 1.5])
+
+
+@pytest.fixture(scope="module")
+def labels(corpus, tmp_path_factory):
+    """Labels of the corpus as the relabelling recipe wants them, from a tiny random model."""
+    folder = tmp_path_factory.mktemp("labels")
+    write_birq_checkpoint(folder / "any.pt")
+    how = {"train": "--layer 1 --num-codebooks 2 --codebook-size 64", "valid": f"--like {folder}/train"}
+    for split, options in how.items():
+        assert labels_main([f"{folder}/any.pt", f"{corpus}/{split}.tsv", f"{folder}/{split}", *options.split()]) == 0
+    return folder
 
 
 def command(repository, recipe, corpus, save_dir, *overrides):
@@ -47,14 +59,15 @@ def weights(save_dir):
     return torch.load(save_dir / "checkpoint_last.pt", map_location="cpu", weights_only=True)["model"]
 
 
-@pytest.mark.parametrize("recipe", RECIPES)
-def test_debug_recipe_trains_three_updates(repository, recipe, corpus, tmp_path):
-    output = train(command(repository, recipe, corpus, tmp_path / "run"), tmp_path)
+@pytest.mark.parametrize("recipe, source", RECIPES.items())
+def test_debug_recipe_trains_three_updates(repository, recipe, source, corpus, labels, tmp_path):
+    given = [f"model.targets.label_file.path={labels}"] if recipe == "relabelling" else []
+    output = train(command(repository, recipe, corpus, tmp_path / "run", *given), tmp_path)
     updates = logged(output)
     assert [int(entry["num_updates"]) for entry in updates] == [1, 2, 3]
-    assert float(updates[0]["loss_raw_input"]) == pytest.approx(4.16, abs=0.2)  # ln 64
-    for key in ("accuracy_raw_input", "top_share_raw_input", "perplexity_raw_input", "used_share_raw_input"):
-        assert float(updates[0][key]) >= 0
+    assert float(updates[0][f"loss_{source}"]) == pytest.approx(4.16, abs=0.2)  # ln 64
+    for measure in ("accuracy", "top_share", "perplexity", "used_share"):
+        assert float(updates[0][f"{measure}_{source}"]) >= 0
     valid = logged(output, "valid")[-1]
     assert float(valid["valid_mask_coverage"]) > 0
     assert (tmp_path / "run" / "checkpoint_last.pt").exists()

@@ -21,6 +21,7 @@ class TargetInputs:
     selected: Tensor  # (views * B, T) bool: the M frames that need a target; row r is utterance r % B
     keys: Optional[Tensor] = None  # (views * B,) int64: random numbers of a row
     hidden: Dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, T, d) on unmasked input
+    codes: Optional[Tensor] = None  # (B, T, N) int64: labels that came with the batch
 
     def gather(self, x: Tensor) -> Tensor:
         """The selected frames, row by row. x: (B, T, D) -> (M, D)."""
@@ -56,9 +57,31 @@ class TargetSource(nn.Module):
     hidden_layers: Tuple[int, ...] = ()  # of the encoder on unmasked input that `inputs.hidden` must hold
     needs_gradient = False  # whether training goes through these layers
     target_dropout = False  # whether they are computed with dropout
+    diversity_weight = 0.0  # of the reward for varied soft codes
+    stage: Optional[int] = None  # how often the targets have been renewed; None where training knows no stages
+    target_updates: Tuple[int, ...] = ()  # at which updates they are
+    reset_heads = reset_optimizer = False  # what begins anew with a stage
+
+    @property
+    def active(self) -> bool:
+        """Whether there are targets by now; without any, the source is left out."""
+        return True
+
+    @property
+    def columns(self) -> Tuple[str, ...]:
+        """The group under which each label column is logged; empty where there are no groups."""
+        return ()
 
     def forward(self, inputs: TargetInputs):
         raise NotImplementedError
+
+    def update(self, speech_encoder: nn.Module, num_updates: int) -> bool:
+        """Follow the trained encoder. Called before every forward of training; the same count again changes nothing.
+
+        Returns:
+            Whether a stage began.
+        """
+        return False
 
     def fingerprint(self) -> Optional[str]:
         """Hash of everything that decides the codes apart from the audio, or None where training changes them."""

@@ -4,6 +4,8 @@ Layer normalisation leaves the mean direction that all frames share, and random 
 few. Standardising every dimension over frames takes it out.
 """
 
+from typing import Optional
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -21,14 +23,23 @@ class HiddenNormalisation(KeepsFloat32):
         mode: "layer" (layer normalisation without affine, the paper's), "standardize" (per dimension),
             "standardize+layer", or "whiten" (multiplied by the inverse square root of the covariance).
         momentum: share of a new batch in the statistics; the first 1 / momentum batches weigh equally.
+        max_batches: the statistics stay as they are after so many batches; None: they never do.
     """
 
-    def __init__(self, dim: int, mode: str = "standardize+layer", momentum: float = 0.01):
+    def __init__(
+        self, dim: int, mode: str = "standardize+layer", momentum: float = 0.01, max_batches: Optional[int] = None
+    ):
         super().__init__()
-        self.mode, self.momentum = mode, momentum
+        self.mode, self.momentum, self.max_batches = mode, momentum, max_batches
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("second", torch.eye(dim) if mode == "whiten" else torch.ones(dim))  # (co)variance
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
+
+    def reset(self) -> None:
+        """Forget the statistics: the next batch sets them."""
+        self.mean.zero_()
+        self.second.copy_(torch.eye(len(self.mean)) if self.mode == "whiten" else torch.ones_like(self.second))
+        self.num_batches.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (M, d) float -> (M, d) float32, or float64 for float64."""
@@ -43,7 +54,7 @@ class HiddenNormalisation(KeepsFloat32):
     @torch.no_grad()
     def update(self, frames: Tensor) -> None:
         """Take in the hidden states of a batch, joined over all processes. frames: (frames, d) float."""
-        if self.mode == "layer":
+        if self.mode == "layer" or (self.max_batches is not None and self.num_batches >= self.max_batches):
             return
         frames = frames.double()
         moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)

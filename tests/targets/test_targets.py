@@ -1,10 +1,12 @@
 """The contract that every target source keeps, tested for each name in the registry."""
 
+import copy
+
 import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fairseq_birq.builders import build_targets
+from fairseq_birq.builders import build_speech_encoder, build_targets
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
@@ -14,6 +16,7 @@ from fairseq_birq.targets.base import TargetInputs
 from tests.synth import tone
 
 FRONTEND_SETTINGS = {"logmel": {}, "waveform": {"waveform_dim": 16}}
+SEED_9 = {name: {"seed": 9} for name in sorted(set(TARGETS) - {"raw_input", "label_file"})}
 
 
 def build(name, frontend="logmel", **changes):
@@ -25,11 +28,17 @@ def build(name, frontend="logmel", **changes):
             "quantizer": {"codebook_size": 200, "codebook_dim": 8, "num_codebooks": 2},
             "targets": {"use": [name], "own_layer": {"layers": [1]}},
         },
+        {"targets": {"snapshot": {"layers": [0, 2], "target_updates": [1]}, "moving_average": {"layers": [0, 2]}}},
+        {"targets": {"label_file": {"path": "labels"}}},
         changes,
     )
     torch.manual_seed(0)
     module = FRONTENDS[frontend](dim=16, **FRONTEND_SETTINGS[frontend]).eval()
-    return build_targets(cfg, module)[name].eval(), module
+    source = build_targets(cfg, module)[name].eval()
+    source.update(build_speech_encoder(cfg.frontend, cfg.encoder), 1)
+    if name == "label_file":
+        source.labels_fingerprint = f"of labels that were opened, seed {cfg.quantizer.seed}"
+    return source, module
 
 
 def codes_of(source, inputs):
@@ -50,13 +59,16 @@ def inputs_of(frontend, seconds, extra_padding=0.0, gain=1.0):
 
 
 def target_inputs(frontend, waveform, padding_mask, ids):
-    """Inputs in which the frontend's output stands for the hidden states of layer 1."""
+    """Inputs in which the frontend's output stands for the hidden states of layer 1, and which bring codes by utterance."""
     features = frontend.features(waveform, padding_mask)
     hidden, _ = frontend.subsample(features)
     lengths = frontend.output_length((~padding_mask).sum(1))
     frame_padding_mask = torch.arange(hidden.shape[1]) >= lengths[:, None]
     keys = utterance_keys(1, 1, ids)
-    return TargetInputs(waveform, padding_mask, features, frame_padding_mask, ~frame_padding_mask, keys, {1: hidden})
+    random = [torch.Generator().manual_seed(int(index)) for index in ids]
+    codes = torch.stack([torch.randint(200, (300, 2), generator=generator)[: hidden.shape[1]] for generator in random])
+    selected = ~frame_padding_mask
+    return TargetInputs(waveform, padding_mask, features, frame_padding_mask, selected, keys, {1: hidden}, codes)
 
 
 @pytest.fixture(params=sorted(TARGETS))
@@ -113,9 +125,20 @@ def test_state_dict_round_trip_and_fingerprint(name):
     twin, _ = build(name)
     twin.load_state_dict(source.state_dict())
     assert torch.equal(codes_of(twin, inputs), codes)
-    other, _ = build(name, quantizer={"seed": 9}, targets={"own_layer": {"seed": 9}})
+    other, _ = build(name, quantizer={"seed": 9}, targets=SEED_9)
     with pytest.raises(UserError, match="fingerprint"):
         other.load_state_dict(source.state_dict())
+
+
+def test_update_follows_the_encoder_once_per_count_and_trains_nothing(name):
+    source, _ = build(name)
+    cfg = OmegaConf.structured(BirqConfig)
+    other = build_speech_encoder(cfg.frontend, OmegaConf.merge(cfg.encoder, {"dim": 16, "num_heads": 2, "num_layers": 2}))
+    before = {key: copy.deepcopy(value) for key, value in source.state_dict().items()}
+    assert source.update(other, 1) is False
+    for key, value in source.state_dict().items():
+        assert torch.equal(value, before[key]) if torch.is_tensor(value) else value == before[key]
+    assert not any(parameter.requires_grad for parameter in source.parameters())
 
 
 @pytest.mark.parametrize("norm, changes", [("utterance", False), ("utterance+frame", False), ("frame", False), ("none", True)])

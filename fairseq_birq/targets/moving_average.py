@@ -1,0 +1,71 @@
+"""Targets of a slowly moving average of the encoder."""
+
+from typing import List, Optional
+
+import torch
+from torch import Tensor
+
+from fairseq_birq.precision import KeepsFloat32
+from fairseq_birq.targets.base import TargetInputs
+from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTargets
+
+
+class AveragedEncoder(KeepsFloat32, FrozenEncoder):
+    """Keeps its weights in float32, where a half-precision average would stand still, and computes in the batch's type."""
+
+    def forward(self, inputs: TargetInputs) -> List[Tensor]:
+        dtype = inputs.waveform.dtype
+        if dtype not in (torch.float16, torch.bfloat16):
+            return super().forward(inputs)
+        with torch.autocast(inputs.waveform.device.type, dtype=dtype):
+            return super().forward(inputs)
+
+
+class MovingAverageTargets(FrozenEncoderTargets):
+    """Hard codes of an exponential moving average of the encoder, in place of Latent-RQ's snapshot.
+
+    The decay grows linearly over the first updates as in data2vec (Baevski et al. 2022, arXiv 2202.03555, section 3.3);
+    the average begins as a copy of the encoder.
+
+    Args:
+        encoder, layers, normalisations, quantizers: see `FrozenEncoderTargets`.
+        decay_start: share of the old average that an update keeps, in the beginning.
+        decay_end: the same after `decay_warmup_updates`.
+        decay_warmup_updates: updates in between.
+    """
+
+    name = "moving_average"
+
+    def __init__(
+        self,
+        encoder: AveragedEncoder,
+        layers,
+        normalisations,
+        quantizers,
+        decay_start: float = 0.999,
+        decay_end: float = 0.9999,
+        decay_warmup_updates: int = 30000,
+    ):
+        super().__init__(encoder, layers, normalisations, quantizers)
+        self.decay_start, self.decay_end, self.decay_warmup_updates = decay_start, decay_end, decay_warmup_updates
+        self.num_updates: Optional[int] = None  # what the average has taken in; None: nothing yet
+
+    def decay_at(self, num_updates: int) -> float:
+        if num_updates >= self.decay_warmup_updates:
+            return self.decay_end
+        return self.decay_start + (self.decay_end - self.decay_start) * num_updates / self.decay_warmup_updates
+
+    def update(self, speech_encoder, num_updates: int) -> bool:
+        before, self.num_updates = self.num_updates, num_updates
+        if before is None:
+            self.encoder.copy(speech_encoder)
+        elif num_updates > before:
+            self.encoder.average(speech_encoder, self.decay_at(num_updates))
+        return False
+
+    def get_extra_state(self):
+        return {**super().get_extra_state(), "num_updates": self.num_updates}
+
+    def set_extra_state(self, state):
+        super().set_extra_state(state)
+        self.num_updates = state["num_updates"]
