@@ -127,7 +127,7 @@ def test_greedy_decoding_after_the_pretrained_file_is_gone(run, repository):
 
 
 def test_lexicon_decoding_with_a_language_model_and_nbest(run, repository):
-    pytest.importorskip("kenlm", reason="the extra [decode] is not installed")
+    pytest.importorskip("flashlight.lib.text.decoder", reason="the extra [decode] is not installed")
     (run / "lexicon.txt").write_text("a\ta |\ncab\tc a b |\ndad\td a d |\n")
     (run / "lm.arpa").write_text(ARPA)
     files = ("--lexicon", run / "lexicon.txt", "--kenlm", run / "lm.arpa")

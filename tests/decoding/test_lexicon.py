@@ -75,7 +75,7 @@ def brute_force(log_probs, lm_score, lm_weight, word_score, sil_weight):
     "lm_weight, word_score, sil_weight", [(0.0, 0.0, 0.0), (1.5, -0.5, 0.0), (3.0, 2.0, 0.7), (0.7, 4.0, -1.0)]
 )
 def test_agrees_with_brute_force(files, seed, lm_weight, word_score, sil_weight):
-    kenlm = pytest.importorskip("kenlm", reason="the extra [decode] is not installed")
+    kenlm = pytest.importorskip("kenlm", reason="needs the Python module kenlm as a reference: pip install kenlm")
     model = kenlm.Model(str(files / "lm.arpa"))
     scores = 2 * torch.randn(NUM_FRAMES, len(SYMBOLS), generator=torch.Generator().manual_seed(seed))
     log_probs = scores.log_softmax(-1)
