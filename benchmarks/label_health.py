@@ -43,15 +43,3 @@ def measure(checkpoint, data):
         round(100 * linear_accuracy(train_hidden[layer], train_phones, dev_hidden[layer], dev_phones), 2) for layer in layers
     ]
     return results
-
-
-def measure_over_updates(folder, source, data):
-    """{update: code quality of one source on train} of every checkpoint_<epoch>_<update>.pt of a run."""
-    found = {}
-    for path in folder.glob("checkpoint_*_*.pt"):
-        model = BirqModel.from_checkpoint(path)
-        codes, _ = collect(model, data / "train.tsv", [source])
-        phones = phones_of(model.speech_encoder.frontend, data / "train.tsv", read_alignment(data / "train.phn"), {})
-        num_codes = next(iter(model.heads.values())).weight.shape[1]
-        found[int(path.stem.rpartition("_")[2])] = code_quality(codes[source], phones, num_codes)
-    return found

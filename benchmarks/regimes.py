@@ -5,8 +5,8 @@
 Every regime of the YAML is a `fairseq-hydra-train` run that starts from the encoder of CHECKPOINT, with its overrides and
 the YAML's common ones. Afterwards: PNMI minus that of shuffled phones, and perplexity, of anchor and enhanced codes on
 `train`; the accuracy of a linear phone probe on each layer (fitted on `train`, tested on `dev`); and from the log, means of
-the last fifth of the updates. A regime that is done is not run again. Those with a `source` under `picture` are also
-measured every 100 updates; --picture draws them.
+the last fifth of the updates. A regime that is done is not run again. --picture draws perplexity and loss of the enhanced
+labels over updates, of the regimes that the YAML names under `picture`.
 """
 
 import argparse
@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 import yaml
-from label_health import measure, measure_over_updates
+from label_health import measure
 from quality import train
 
 from fairseq_birq.analysis import curves
@@ -40,18 +40,11 @@ def run_regime(regime, spec, encoder, data_root, out, seed, threads):
     result = folder / "result.json"
     if not result.exists():
         step = {**spec["run"], "overrides": [*spec["run"]["overrides"], *regime.get("overrides", [])]}
-        data, source = data_root / step["data"], spec["picture"].get(regime["name"])
-        extra = [f"model.pretrained_path={encoder}"]
-        if source:
-            extra += ["checkpoint.save_interval_updates=100", "checkpoint.keep_interval_updates=-1"]
-        checkpoint = train(step, data, folder, seed, threads, extra)
-        found = {**measure(checkpoint, data), "log": logged(folder / "train.log")}
-        if source:
-            found["over_updates"] = measure_over_updates(folder, source, data)
+        checkpoint = train(step, data_root / step["data"], folder, seed, threads, [f"model.pretrained_path={encoder}"])
+        found = {**measure(checkpoint, data_root / step["data"]), "log": logged(folder / "train.log")}
         result.write_text(json.dumps(found, indent=1))
-    found = json.loads(result.read_text())
-    print(cells(regime["name"], found), flush=True)
-    return found
+    print(cells(regime["name"], json.loads(result.read_text())), flush=True)
+    return folder / "train.log"
 
 
 def cells(name, found):
@@ -68,14 +61,17 @@ def cells(name, found):
     return f"| {name} | {codes('own_layer')} | {lowest} | {' | '.join(ends)} | {probe} |"
 
 
-def draw(results, path):
-    """PNMI above chance, and perplexity, of the labels of some regimes over updates."""
-    quality = {name: found["over_updates"].items() for name, found in results.items() if "over_updates" in found}
-    pnmi = {name: {int(update): q["pnmi"] - q["chance"] for update, q in sorted(points)} for name, points in quality.items()}
-    spread = {name: {int(update): q["perplexity"] for update, q in sorted(points)} for name, points in quality.items()}
-    panels = [("PNMI of the labels, minus that of shuffled phones", "", pnmi), ("perplexity of the labels", "codes", spread)]
-    drawn = [(title, unit, [curves.Line(*line) for line in lines.items()]) for title, unit, lines in panels]
-    curves.draw([curves.Panel(*panel) for panel in drawn], path)
+def draw(logs, path):
+    """Perplexity and loss of the enhanced labels over updates. logs: name of a regime -> its log."""
+    read = {name: curves.read_log(log) for name, log in logs.items()}
+    panels = [
+        curves.Panel(title, unit, [curves.Line(name, curves.series(log, "train_inner", key)) for name, log in read.items()])
+        for title, unit, key in (
+            ("perplexity of the enhanced labels", "codes", "perplexity_own_layer"),
+            ("F: predicting them", "nats per masked frame", "loss_own_layer"),
+        )
+    ]
+    curves.draw(panels, path)
 
 
 def main():
@@ -97,9 +93,9 @@ def main():
     with concurrent.futures.ThreadPoolExecutor(args.jobs) as pool:
         arguments = (spec, args.encoder.resolve(), args.data.resolve(), args.out.resolve(), args.seed, threads)
         futures = {regime["name"]: pool.submit(run_regime, regime, *arguments) for regime in spec["regimes"]}
-        results = {name: future.result() for name, future in futures.items()}
+        logs = {name: future.result() for name, future in futures.items()}
     if args.picture:
-        draw(results, args.picture)
+        draw({name: logs[name] for name in spec["picture"]}, args.picture)
 
 
 if __name__ == "__main__":
