@@ -136,7 +136,9 @@ def test_new_heads_reach_the_float32_copies_that_bf16_trains():
     expected.to(torch.bfloat16)
     assert heads.keys() == {f"heads.snapshot.{name}" for name, _ in expected.named_parameters()}
     for name, parameter in expected.named_parameters():
-        assert torch.equal(heads[f"heads.snapshot.{name}"], parameter.float())
+        copy = heads[f"heads.snapshot.{name}"]
+        assert torch.equal(copy.bfloat16(), parameter)
+        assert (copy == parameter.float()).double().mean() > 0.99  # here and there an old value rounds to the new one
     for name, old, copy in zip(names, before, optimizer.fp32_params):
         assert torch.equal(old, copy) or name in heads
     assert any(not torch.equal(old.bfloat16().float(), old) for old in before)  # there was precision to lose
