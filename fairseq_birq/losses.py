@@ -67,6 +67,11 @@ class _Plan:
     block_bytes: int
     terms: Dict[str, LossTerm]
 
+    def block_rows(self, num_codes: int) -> int:
+        """Rows whose logits fit into the budget; soft labels hold three more arrays of that size."""
+        arrays = 4 if any(isinstance(source, SoftCodes) for source in self.targets.values()) else 1
+        return max(1, self.block_bytes // (4 * arrays * num_codes))
+
     def blocks(self, n: int, num_heads: int, rows: slice) -> List["_Block"]:
         """The label columns of all sources that head n predicts."""
         return [
@@ -98,12 +103,12 @@ class _BlockedCrossEntropy(torch.autograd.Function):
         grads = [torch.zeros_like(t, dtype=wide) if need else None for t, need in zip(tensors, ctx.needs_input_grad[1:])]
         unit_grads = _grads_by_source(plan.targets, grads[3:])
         total = hidden.new_zeros((), dtype=torch.float64)
-        block_rows = max(1, plan.block_bytes // (4 * weight.shape[1]))
+        block_rows = plan.block_rows(weight.shape[1])
         for n in range(weight.shape[0]):
             matrix = weight[n].to(inputs.dtype)
             for start in range(0, hidden.shape[0], block_rows):
                 rows = slice(start, start + block_rows)
-                log_probs = ((inputs[rows] @ matrix.t()).to(wide) + bias[n]).log_softmax(-1)
+                log_probs = (inputs[rows] @ matrix.t()).to(wide).add_(bias[n]).log_softmax(-1)
                 blocks = plan.blocks(n, weight.shape[0], rows)
                 gradient = None
                 if grads[0] is not None or grads[1] is not None:
