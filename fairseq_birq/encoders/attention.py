@@ -109,9 +109,9 @@ class SelfAttention(nn.Module):
             return attend(*heads, keep)
         if clean_rows == 0:
             return attend(*heads, keep, self.dropout)
-        noisy = attend(*(head[:num_noisy] for head in heads), _rows(keep, slice(None, num_noisy)), self.dropout)
-        clean = attend(*(head[num_noisy:] for head in heads), _rows(keep, slice(num_noisy, None)))
-        return torch.cat([noisy, clean])
+        noisy, clean = zip(*(head.split([num_noisy, clean_rows]) for head in heads))
+        noisy = attend(*noisy, _rows(keep, slice(None, num_noisy)), self.dropout)
+        return torch.cat([noisy, attend(*clean, _rows(keep, slice(num_noisy, None)))])
 
     def _distance_scores(self, query: Tensor, table: Tensor, keep: Optional[Tensor]) -> Tensor:
         """Scores that depend on the distance of query and key, -inf where `keep` is False.

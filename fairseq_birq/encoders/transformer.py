@@ -84,12 +84,13 @@ class _RowLayer(nn.Module):
         clean_rows = inputs.clean_rows if self.training else 0
         if clean_rows == 0:
             return self._call(x, inputs.padding_mask)
-        clean = self._call_in_eval_mode(x[-clean_rows:], inputs.last_rows(clean_rows).padding_mask)
         num_noisy = x.shape[0] - clean_rows
+        noisy, clean = x.split([num_noisy, clean_rows])
+        clean = self._call_in_eval_mode(clean, inputs.last_rows(clean_rows).padding_mask)
         if num_noisy == 0:
             return clean
         padding_mask = None if inputs.padding_mask is None else inputs.padding_mask[:num_noisy]
-        return torch.cat([self._call(x[:num_noisy], padding_mask), clean])
+        return torch.cat([self._call(noisy, padding_mask), clean])
 
     def _call_in_eval_mode(self, x: Tensor, padding_mask) -> Tensor:
         self.layer.eval()
