@@ -14,6 +14,7 @@ import concurrent.futures
 import json
 import os
 import re
+import statistics
 from pathlib import Path
 
 import torch
@@ -28,10 +29,12 @@ LOGGED = ("sampled_nearest_own_layer", "label_entropy_own_layer", "loss_own_laye
 
 def logged(log_path):
     """The lowest perplexity of the enhanced labels, and means over the last fifth of the updates."""
-    lines = [json.loads(line[line.index("{") :]) for line in log_path.read_text().splitlines() if "[train_inner]" in line]
-    last = lines[-max(1, len(lines) // 5) :]
-    found = {key: sum(float(line[key]) for line in last) / len(last) for key in LOGGED if key in last[-1]}
-    perplexities = [float(line["perplexity_own_layer"]) for line in lines if "perplexity_own_layer" in line]
+    log, found = curves.read_log(log_path), {}
+    for key in LOGGED:
+        values = list(curves.series(log, "train_inner", key).values())
+        if values:
+            found[key] = statistics.mean(values[-max(1, len(values) // 5) :])
+    perplexities = curves.series(log, "train_inner", "perplexity_own_layer").values()
     return {"lowest_perplexity": min(perplexities, default=None), **found}
 
 

@@ -126,6 +126,11 @@ def _build_own_layer(cfg, frontend, targets):
             f"`model.targets.own_layer.layers` is {list(own.layers)}; name layers from 1 to {cfg.encoder.num_layers} "
             "(the paper's k is about 0.7 of them)"
         )
+    if own.diversity_weight and not own.target_grad_scale:
+        raise UserError(
+            "`model.targets.own_layer.diversity_weight` acts through the labels' gradient, which `target_grad_scale: 0` "
+            "takes away: set one of them to 0 and the other not"
+        )
     anchor = targets["raw_input"].quantizer.codebook if own.shared_codebook and "raw_input" in targets else None
     return TARGETS["own_layer"](
         layers=list(own.layers),

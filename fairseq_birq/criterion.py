@@ -43,7 +43,10 @@ meters.CodeHistogramMeter = CodeHistogramMeter  # fairseq restores meters from c
 
 @register_criterion("birq", dataclass=BirqCriterionConfig)
 class BirqCriterion(FairseqCriterion):
-    """Loss = sum over sources of weight x cross-entropy at masked frames, per masked frame, in nats."""
+    """Loss = sum over sources of weight x cross-entropy at masked frames, per masked frame, in nats.
+
+    BiRQ's reward for varied labels is part of it where `diversity_weight` is set.
+    """
 
     def __init__(
         self,
@@ -189,6 +192,8 @@ def _source_output(name, term, columns) -> dict:
         outputs.update({f"{key}.{name}.{group}": value[mine] for key, value in sums.items()})
     if term.sampled_nearest is not None:
         outputs.update({f"sampled_nearest.{name}": term.sampled_nearest, f"entropy.{name}": term.entropy_sum})
+    if term.diversity_loss is not None:
+        outputs[f"mean_label_entropy.{name}"] = -term.diversity_loss
     return outputs
 
 
@@ -225,6 +230,8 @@ def _log_source(name, sums, frames):
     for key, label in (("correct", "accuracy"), ("sampled_nearest", "sampled_nearest"), ("entropy", "label_entropy")):
         if f"{key}.{name}" in sums:
             log(f"{label}_{shown}", float(torch.as_tensor(sums[f"{key}.{name}"]).double().mean()) / frames, frames, round=4)
+    if f"mean_label_entropy.{name}" in sums:
+        log(f"mean_label_entropy_{shown}", float(sums[f"mean_label_entropy.{name}"]) / frames, frames, round=4)
     if f"compared.{name}" in sums:
         compared = float(sums[f"compared.{name}"])
         log(f"churn_{shown}", float(sums[f"changed.{name}"]) / max(compared, 1.0), compared, round=4)

@@ -26,6 +26,7 @@ class LossTerm:
     codes: Tensor  # (M, N) int64: the (noise-free) targets
     sampled_nearest: Optional[Tensor] = None  # (N,) frames whose sampled code is the noise-free one; soft labels only
     entropy_sum: Optional[Tensor] = None  # (N,) entropy of the label distributions, nats; soft labels only
+    diversity_loss: Optional[Tensor] = None  # () nats; soft labels that are rewarded for variety
 
 
 def masked_code_loss(

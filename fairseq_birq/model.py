@@ -184,8 +184,9 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
             loss, terms = loss + total, {**terms, **part}
         for name, target in targets.items():
             if self.targets[name].diversity_weight:
-                factor = weights[name] * self.targets[name].diversity_weight
-                loss = loss + factor * diversity_loss(target, self.block_bytes).to(loss.dtype)
+                diversity = diversity_loss(target, self.block_bytes)
+                terms[name].diversity_loss = diversity.detach()
+                loss = loss + (weights[name] * self.targets[name].diversity_weight * diversity).to(loss.dtype)
         return loss, terms
 
     def _frame_padding_mask(self, padding_mask: Tensor) -> Tensor:

@@ -90,6 +90,14 @@ def test_groups_of_label_columns_and_the_stage_are_logged_beside_the_source():
         assert "loss_raw_input_2" in values and "loss_raw_input_layer1_0" not in values
 
 
+def test_what_the_reward_rewards_is_logged_per_masked_frame():
+    given = output()
+    given.terms["raw_input"].diversity_loss = torch.tensor(-12.0)
+    with metrics.aggregate(new_root=True) as aggregate:
+        BirqCriterion.reduce_metrics([criterion()(Model(given), SAMPLE)[2]] * 2)
+    assert aggregate.get_smoothed_values()["mean_label_entropy_raw_input"] == pytest.approx(12 / 8)
+
+
 def test_nothing_is_said_of_stages_and_groups_where_there_are_none():
     with metrics.aggregate(new_root=True) as aggregate:
         BirqCriterion.reduce_metrics([run(criterion())[2]])

@@ -1,5 +1,8 @@
 """The reward for varied labels, against the formula in float64."""
 
+import math
+
+import pytest
 import torch
 from torch.nn import functional as F
 
@@ -32,12 +35,38 @@ def test_equal_frames_cost_more_than_varied_ones():
     assert diversity_loss(soft_codes(unit, codebook), 100) < diversity_loss(soft_codes(collapsed, codebook), 100) - 1.0
 
 
-def test_the_model_adds_it_in_proportion_to_f():
-    def loss(diversity_weight):
+def test_the_model_adds_it_times_its_weight_and_that_of_f():
+    def outputs(diversity_weight):
         own = {"layers": [1], "diversity_weight": diversity_weight}
         model = build(targets={"use": ["raw_input", "own_layer"], "own_layer": own}).train()
-        return model(**batch([1.5, 1.1]), weights={"raw_input": 2.0, "own_layer": 0.5}).loss.item()
+        return model(**batch([1.5, 1.1]), weights={"raw_input": 2.0, "own_layer": 0.5})
 
-    plain, once, twice = loss(0.0), loss(1.0), loss(2.0)
-    assert once < plain - 1e-3
-    assert abs((twice - plain) - 2 * (once - plain)) < 1e-3 * abs(once - plain)
+    plain, rewarded = outputs(0.0), outputs(3.0)
+    added = 0.5 * 3.0 * rewarded.terms["own_layer"].diversity_loss.item()
+    assert added < -1.0
+    assert math.isclose(rewarded.loss.item() - plain.loss.item(), added, rel_tol=1e-3)
+
+
+def test_two_processes_have_the_value_and_gradient_of_their_joined_batch(monkeypatch):
+    """Each sees what all_reduce would bring from the other."""
+    _, _, _, unit, codebook, _ = example(frames=9)
+    whole = diversity_loss(soft_codes(unit, codebook), 100)
+    expected = torch.autograd.grad(whole, unit)[0]
+    parts = [unit.detach()[:3].clone().requires_grad_(), unit.detach()[3:].clone().requires_grad_()]
+    scores = [-SCALE * (codebook[None] - part.detach()[:, :, None]).pow(2).sum(-1) for part in parts]
+    sums = [torch.cat([s.softmax(-1).sum(0), s.new_full((codebook.shape[0], 1), len(s))], dim=1) for s in scores]
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    losses = []
+    for part, others in zip(parts, (sums[1], sums[0])):
+        columns = iter(others)
+        monkeypatch.setattr(torch.distributed, "all_reduce", lambda tensor, columns=columns: tensor.add_(next(columns)))
+        losses.append(diversity_loss(soft_codes(part, codebook), 100))
+    assert torch.allclose(sum(losses), whole)
+    gradients = [torch.autograd.grad(loss, part)[0] for loss, part in zip(losses, parts)]
+    assert torch.allclose(torch.cat(gradients), expected, atol=1e-12)
+
+
+def test_it_needs_a_gradient_through_the_labels():
+    own = {"layers": [1], "diversity_weight": 1.0, "target_grad_scale": 0.0}
+    with pytest.raises(SystemExit):
+        build(targets={"use": ["raw_input", "own_layer"], "own_layer": own})

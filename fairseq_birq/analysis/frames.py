@@ -52,12 +52,13 @@ def batches(manifest_path, utterances: int = 16, sample_rate: int = 16000) -> It
 
 @torch.no_grad()
 def all_frames(speech_encoder, net_input: dict, num_layers: Optional[int] = None) -> TargetInputs:
-    """A batch with every valid frame selected; `hidden` holds layers 0 (subsampled features) to `num_layers`."""
+    """A batch with every valid frame selected; `hidden` holds layers 0 (subsampled features) to
+    `num_layers`, or nothing where that is 0."""
     waveform, padding_mask = net_input["waveform"].float(), net_input["padding_mask"]
     features = speech_encoder.frontend.features(waveform, padding_mask)
-    hidden = {}
-    frame_padding = _frame_padding(speech_encoder.frontend, padding_mask)
-    if num_layers != 0:
+    if num_layers == 0:
+        hidden, frame_padding = {}, _frame_padding(speech_encoder.frontend, padding_mask)
+    else:
         subsampled, frame_padding = speech_encoder.frontend.subsample(features)
         layers = speech_encoder.encoder(subsampled, frame_padding, num_layers).layers
         hidden = dict(enumerate([subsampled, *layers]))

@@ -4,7 +4,7 @@ import pytest
 import soundfile
 import torch
 
-from fairseq_birq.analysis.frames import collect, phones_of, read_alignment
+from fairseq_birq.analysis.frames import batches, collect, phones_of, read_alignment
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import BirqModel
@@ -27,6 +27,12 @@ def test_codes_and_hidden_states_are_those_of_each_utterance_alone(tmp_path):
     source = model.targets["own_layer"]
     expected = source.quantizers[1].nearest(source.normalisations[1](hidden[2]))
     assert (codes["own_layer"][:, 1:] != expected).sum() <= 1  # a tie may fall otherwise
+
+
+def test_batches_have_every_row_once(tmp_path):
+    write_manifest(tmp_path, seconds=[1.0] * 5)
+    found = [batch["ids"].tolist() for batch in batches(tmp_path / "train.tsv", utterances=2)]
+    assert found == [[0, 1], [2, 3], [4]]
 
 
 def test_phones_follow_the_manifest(tmp_path):
