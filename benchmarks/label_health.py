@@ -32,10 +32,10 @@ def stored_codes(folder):
 
 
 def measure(checkpoint, data):
-    """Code quality of every target source (dev: dev.limsi.phn; train: train.phn) and probe accuracy of every layer."""
+    """Code quality of every active target source (dev: dev.limsi.phn; train: train.phn) and probe accuracy of every layer."""
     model = BirqModel.from_checkpoint(checkpoint)
     frontend, layers = model.speech_encoder.frontend, range(1, model.speech_encoder.encoder.num_layers + 1)
-    computed = [name for name in model.targets if name != "label_file"]
+    computed = [name for name, source in model.targets.items() if source.active and name != "label_file"]
     dev_codes, dev_hidden = collect(model, data / "dev.tsv", computed, layers)
     train_codes, train_hidden = collect(model, data / "train.tsv", computed, layers)
     if "label_file" in model.targets:
@@ -49,7 +49,7 @@ def measure(checkpoint, data):
     parts = {"dev": (dev_codes, limsi), "train": (train_codes, train_phones)}
     results = {
         name: {split: code_quality(codes[name], labels, num_codes) for split, (codes, labels) in parts.items()}
-        for name in model.targets
+        for name in dev_codes
     }
     results["probe"] = [
         round(100 * linear_accuracy(train_hidden[layer], train_phones, dev_hidden[layer], dev_phones), 2) for layer in layers
