@@ -67,8 +67,10 @@ def cost_of_labels(step, steps, out, seed):
 
 
 def mean_line(label, seeds, x, value, source="probe"):
-    """Means over seeds, entry by entry, of those that have `source`. seeds: a list of entries each; value: entry -> number."""
-    together = [entries for entries in zip(*seeds) if all(source in entry for entry in entries)]
+    """Means over seeds at the updates where all have a checkpoint with `source`. seeds: a list of entries each."""
+    by_update = [{entry["updates"]: entry for entry in entries if source in entry} for entries in seeds]
+    common = sorted(set.intersection(*map(set, by_update)))
+    together = [[entries[update] for entries in by_update] for update in common]
     means = {statistics.mean(entry[x] for entry in entries): statistics.mean(map(value, entries)) for entries in together}
     return curves.Line(label, means)
 
