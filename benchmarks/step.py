@@ -9,7 +9,8 @@ the same fairseq Transformer; HuBERT has its default CNN, 500 classes and its de
 
 Latent-RQ's rows, with BEST-RQ beside them, have the 17 layers of examples/latent_rq/librispeech_base.yaml, their 6 target
 layers of the first 11, and N = 18; d, feed-forward, V and the width of heads are a quarter, so that heads and encoder keep
-their proportion. Memory there is the step's peak, weights and gradients included. `--only "17 layers"` does these alone.
+their proportion. Their target for memory adds weights and gradients to the extra peak. `--only "17 layers"` does these alone;
+they are not in the times above.
 
 BiRQ has the paper's settings and takes its labels from layer 3 of 4: the same encoder as BEST-RQ's, at k/K = 0.75 where
 the paper has 0.7; its bounds are made with 0.75.
@@ -273,8 +274,10 @@ def report(rows, seconds):
     title = f"training step, {BATCH} x {seconds:g} s, {torch.get_num_threads()} threads"
     deep = {name: row for name, row in rows.items() if name.startswith("17 layers")}
     shallow = {name: row for name, row in rows.items() if name not in deep}
-    print_table(f"{title}, {LAYERS} x {DIM} (ratios to BEST-RQ with the Transformer)", shallow, "BEST-RQ, Transformer")
-    print_table(f"{title}, 17 x {DEEP['dim']}", deep, "17 layers: BEST-RQ")
+    if shallow:
+        print_table(f"{title}, {LAYERS} x {DIM} (ratios to BEST-RQ with the Transformer)", shallow, "BEST-RQ, Transformer")
+    if deep:
+        print_table(f"{title}, {DEEP['num_layers']} x {DEEP['dim']}", deep, "17 layers: BEST-RQ")
     rows = defaultdict(lambda: NOT_MEASURED, rows)
     best = rows["BEST-RQ, Transformer"]
     if "error" not in rows[HUBERT]:
