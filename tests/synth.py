@@ -70,7 +70,7 @@ def tiny_config(config_class, encoder=None, **settings):
     return OmegaConf.merge(OmegaConf.structured(config_class), small, settings)
 
 
-def write_birq_checkpoint(path, **encoder):
+def write_birq_checkpoint(path, settings=None, **encoder):
     """A checkpoint of a tiny random model `birq`, as fairseq writes it; returns the model."""
     import torch
     from omegaconf import OmegaConf
@@ -79,10 +79,10 @@ def write_birq_checkpoint(path, **encoder):
     from fairseq_birq.model import BirqModel
 
     quantizer = {"codebook_size": 16, "codebook_dim": 4}
-    cfg = tiny_config(BirqConfig, encoder=encoder, quantizer=quantizer)
+    cfg = tiny_config(BirqConfig, encoder=encoder, quantizer=quantizer, **(settings or {}))
     model = BirqModel.build_model(cfg)
-    settings = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
-    torch.save({"cfg": {"model": settings}, "model": model.state_dict()}, str(path))
+    content = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
+    torch.save({"cfg": {"model": content}, "model": model.state_dict()}, str(path))
     return model
 
 
