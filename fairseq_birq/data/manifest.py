@@ -11,7 +11,10 @@ from typing import Iterable, List, Sequence, Tuple
 
 import numpy as np
 
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
+
+MOST_SAMPLES = 10**12  # of a file, two years at 16 kHz; times any sample rate it fits into 64 bits
 
 
 class Manifest:
@@ -105,13 +108,9 @@ def read_labels(path, expected_lines: int) -> List[str]:
     """Lines of a label file that runs parallel to a manifest's rows.
 
     Raises:
-        UserError: the file is missing or has another number of lines.
+        UserError: the file is missing, not UTF-8, or has another number of lines.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such label file; it needs one line per row of the manifest")
-    with open(path, encoding="utf-8") as file:
-        lines = [line.rstrip("\r\n") for line in file]
+    lines = [line for _, line in text_lines(path, "label file; it needs one line per row of the manifest")]
     if len(lines) != expected_lines:
         raise UserError(
             f"{path}: has {len(lines)} lines, but the manifest beside it has {expected_lines} rows; "
@@ -145,9 +144,10 @@ def _parse_row(line, path, number):
     if len(fields) != 2 or not fields[0]:
         raise UserError(f"{path}, line {number}: must be `path<TAB>num_samples`, but is {os.fsdecode(line)!r}")
     name, count = fields[0], fields[1].strip()
-    if not count.isdigit():
+    if not count.isdigit() or len(count) > 18 or int(count) > MOST_SAMPLES:
         raise UserError(
-            f"{path}, line {number}: the number of samples must be a whole number >= 0, but is {os.fsdecode(count)!r}"
+            f"{path}, line {number}: the number of samples must be a whole number from 0 to {MOST_SAMPLES}, but is "
+            f"{os.fsdecode(count[:30])!r}"
         )
     return name, int(count)
 
