@@ -1,6 +1,7 @@
 """fairseq's `.tsv` manifests: line 1 is the root folder, then `path<TAB>num_samples` per utterance.
 
-A relative root, `.` among them, counts from the folder that holds the manifest.
+A relative root, `.` among them, counts from the folder that holds the manifest. A path may name a piece of a file or a file
+in a zip, see `audio_paths`. One that is not absolute must stay below the root.
 """
 
 import hashlib
@@ -11,6 +12,7 @@ from typing import Iterable, List, Sequence, Tuple
 
 import numpy as np
 
+from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.errors import UserError
 
 
@@ -50,7 +52,8 @@ def read_manifest(path) -> Manifest:
     """Read and check a `.tsv` manifest.
 
     Raises:
-        UserError: the file is missing, has no rows, or a row is malformed or repeats a path; names file and line.
+        UserError: the file is missing, has no rows, or a row is malformed, repeats a path or leaves the root; names file
+            and line.
     """
     path = Path(path)
     if not path.is_file():
@@ -149,7 +152,19 @@ def _parse_row(line, path, number):
         raise UserError(
             f"{path}, line {number}: the number of samples must be a whole number >= 0, but is {os.fsdecode(count)!r}"
         )
+    if b".." in name or b":" in name:
+        _check_place(os.fsdecode(name), int(count), f"{path}, line {number}")
     return name, int(count)
+
+
+def _check_place(name, count, where):
+    place = parse_audio_path(name)
+    if place.is_segment and place.length != count:
+        raise UserError(f"{where}: the segment {name} has {place.length} samples, but the row says {count}")
+    if os.path.normpath(name).split(os.sep)[0] == os.pardir:
+        raise UserError(
+            f"{where}: {name} is outside the root folder; write an absolute path, or name a folder above as the root"
+        )
 
 
 def _refuse_duplicates(manifest, hashes):
