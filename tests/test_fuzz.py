@@ -19,6 +19,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.manifests.transcripts import Transcripts
 from tests.synth import write_birq_checkpoint, write_labels, write_manifest
 
+SEGMENTS = st.sampled_from(["a.wav:0:5", "a.wav:5:5", "x.zip:3:4", "a.wav:" + "9" * 5000 + ":5", "a.wav:-1:5", "a:0:" + "9" * 18])
 NUMBERS = st.one_of(
     st.integers(-3, 40).map(str),
     st.sampled_from(["1" + "0" * 30, "9" * 5000, str(2**63), "-0", "1e3", "nan", "inf", "0x1", "1_0", "٣", "³", " 5 ", ""]),
@@ -95,8 +96,12 @@ JSON = st.one_of(st.one_of(CHANGED, VALUES).map(lambda value: json.dumps(value).
 SPELT = st.lists(st.sampled_from(["a", "b", "|", "c"]), max_size=4).map(" ".join)
 LETTERS = st.lists(st.sampled_from("ab|"), max_size=4).map(" ".join)
 HEADER = st.sampled_from(["utt_index\tstart_s\tend_s\tphone", "utt_index\tpath\tstart_s\tend_s\tphone", "phone", ""])
+GOOD_ROWS = st.tuples(st.sampled_from(["a.wav", "b/c.flac", "d.zip:44:200", "/e.wav", "b/../f.wav", "ü"]), st.integers(0, 10**12))
+GOOD_MANIFEST = st.lists(GOOD_ROWS, min_size=1, max_size=5, unique_by=lambda row: row[0]).map(
+    lambda rows: "".join([".\n", "s.wav:9:5\t5\n", *(f"{name}\t{count}\n" for name, count in rows)]).encode()
+)
 PARSERS = {
-    "x.tsv": (check_manifest, table([WORDS, NUMBERS], first=ROOTS)),
+    "x.tsv": (check_manifest, st.one_of(table([st.one_of(WORDS, SEGMENTS), NUMBERS], first=ROOTS), GOOD_MANIFEST)),
     "x.txt": (check_transcripts, table([WORDS, st.one_of(SPELT, WORDS)])),
     "lexicon.txt": (check_lexicon, table([WORDS, SPELT])),
     "x.phn": (check_alignment, table([NUMBERS, NUMBERS, NUMBERS, WORDS], first=HEADER)),
