@@ -7,7 +7,7 @@ from fairseq_birq.errors import UserError
 
 
 def text_lines(path, missing: str) -> Iterator[Tuple[int, str]]:
-    """(line number, line without its end) of a UTF-8 file. missing: what to do where there is no such file.
+    """(line number, line without its end) of a UTF-8 file. missing: what the file is, where there is none.
 
     Raises:
         UserError: the file is missing, or not UTF-8 text.
