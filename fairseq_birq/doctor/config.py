@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import inspect
 import io
+import warnings
 from pathlib import Path
 from typing import List, NamedTuple, Optional
 
@@ -93,7 +94,8 @@ def compose(launch: Launch):
     versioned = "version_base" in inspect.signature(initialize_config_dir).parameters
     GlobalHydra.instance().clear()
     hydra_init(name)
-    with contextlib.redirect_stderr(io.StringIO()):  # hydra's advice to fairseq
+    with contextlib.redirect_stderr(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # hydra's advice to fairseq
         with initialize_config_dir(config_dir=str(launch.path.parent), **({"version_base": "1.1"} if versioned else {})):
             cfg = compose(name, overrides=launch.overrides)
     add_defaults(cfg)
@@ -204,4 +206,5 @@ def _empty(settings, prefix=""):
 def _reason(error):
     """The first lines of an error and of what caused it."""
     errors = [error] + ([error.__cause__] if error.__cause__ else [])
-    return "; ".join((str(one).strip().splitlines() or [type(one).__name__])[0] for one in errors)
+    lines = [line.strip() for one in errors for line in str(one).strip().splitlines()[:2]]
+    return "; ".join(line for line in lines if line) or type(error).__name__

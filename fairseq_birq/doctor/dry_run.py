@@ -28,7 +28,8 @@ known = list(TASK_REGISTRY)
 from fairseq_birq.doctor.dry_run import main
 main(*sys.argv[1:], known)
 """
-STEP_SECONDS = 20.0  # that all measured steps may take together, about
+STEP_SECONDS = 20.0  # that all measured updates may take together; three times as much for the second, which is needed
+GROWTH = 4
 
 
 def main(user_dir, config, result, known_tasks):
@@ -37,11 +38,15 @@ def main(user_dir, config, result, known_tasks):
     errors = _ErrorLines()
     logging.getLogger().addHandler(errors)
     try:
-        with _spawned_import(user_dir, found):
+        spawned = start_spawned_import(user_dir)
+        try:
             cfg = OmegaConf.load(config)
             if cfg.task._name not in known_tasks:
                 raise UserError(f"common.user_dir={user_dir} registers no task {cfg.task._name}: …/fairseq_birq does")
-            run(cfg, found)
+            run(cfg, found, ready=spawned.join)
+        finally:
+            spawned.join()
+            found.set(spawn_status=spawned.exitcode)
     except UserError as error:
         found.set(error=str(error))
     except SystemExit:  # a user's error, which was logged
@@ -50,8 +55,11 @@ def main(user_dir, config, result, known_tasks):
         found.set(error=f"{type(error).__name__}: {(str(error).strip().splitlines() or [''])[0]}")
 
 
-def run(cfg, found):
-    """Stages `data`, `model`, `optimizer` and `step` of a run of one process."""
+def run(cfg, found, ready):
+    """Stages `task`, `model`, `data`, `optimizer` and `step` of a run of one process.
+
+    ready: called before anything is measured
+    """
     from fairseq import tasks, trainer
 
     found.set(stage="task")
@@ -67,6 +75,7 @@ def run(cfg, found):
     trainer = trainer.Trainer(cfg, task, model, criterion)
     trainer.optimizer  # noqa: B018  builds it, and the learning-rate schedule
     found.set(stage="step")
+    ready()
     Steps(cfg, task.dataset(cfg.dataset.train_subset), trainer, found).measure()
     found.set(stage="done")
 
@@ -85,20 +94,27 @@ class Steps:
         found.set(longest_samples=longest, full_samples=self.full_samples)
 
     def measure(self):
-        """Two updates of one short utterance, then one long one, then as many as fit into the time."""
+        """Two updates of one short utterance, then batches that grow fourfold, while they fit into the time."""
         self.trainer.set_num_updates(self.late_update)
         self._update([self.rows[-1]])
-        samples, _, seconds = self._update([self.rows[-1]])
+        points = [self._update([self.rows[-1]])]
         trainer, model = self.trainer, self.trainer.model
         found = dict(optimizer_bytes=_nbytes(trainer.optimizer.optimizer.state), device=str(trainer.device))
-        self.found.set(gradient_bytes=_nbytes([parameter.grad for parameter in model.parameters()]), **found)
-        limit = max(samples, STEP_SECONDS / 3 / seconds * samples)
-        rows = [row for row in self.rows if self.dataset.size(row) <= limit] or self.rows[-1:]
-        points = [self._update(rows[:1])]
-        self.found.set(points=points)
-        count = min(round(self.full_samples / points[0][0]), len(rows), int(STEP_SECONDS / 2 / points[0][2]))
-        if count > 1:
-            self.found.set(points=points + [self._update(rows[:count])])
+        self.found.set(gradient_bytes=_nbytes([parameter.grad for parameter in model.parameters()]), points=points, **found)
+        while points[-1][0] < 0.9 * self.full_samples:
+            samples, _, seconds = points[-1]
+            wanted = min(GROWTH * samples, self.full_samples)
+            if sum(point[2] for point in points) + seconds * wanted / samples > STEP_SECONDS * (1 if len(points) > 1 else 3):
+                break
+            points.append(self._update(self._rows_of(wanted)))
+            self.found.set(points=points)
+            if points[-1][0] <= samples:
+                break
+
+    def _rows_of(self, samples):
+        """Rows of `samples` samples with padding, about: one short row, or several of the longest."""
+        fitting = [row for row in self.rows if self.dataset.size(row) <= samples]
+        return fitting[: max(1, round(samples / self.dataset.size(fitting[0])))]
 
     def _update(self, rows):
         """(samples with padding, peak memory of the process in bytes, seconds) of one update."""
@@ -129,22 +145,14 @@ class _ErrorLines(logging.Handler):
             self.last = record.getMessage()
 
 
-class _spawned_import:
-    """A process spawned as fairseq spawns one per GPU imports the user directory, while the block runs."""
+def start_spawned_import(user_dir):
+    """A process, spawned as fairseq spawns one per GPU, that imports the user directory."""
+    from fairseq.utils import import_user_module
 
-    def __init__(self, user_dir, found):
-        from fairseq.utils import import_user_module
-
-        self.found = found
-        arguments = (Namespace(user_dir=user_dir),)
-        self.process = torch.multiprocessing.get_context("spawn").Process(target=import_user_module, args=arguments)
-
-    def __enter__(self):
-        self.process.start()
-
-    def __exit__(self, *error):
-        self.process.join()
-        self.found.set(spawn_status=self.process.exitcode)
+    arguments = (Namespace(user_dir=user_dir),)
+    process = torch.multiprocessing.get_context("spawn").Process(target=import_user_module, args=arguments)
+    process.start()
+    return process
 
 
 def _nbytes(values):

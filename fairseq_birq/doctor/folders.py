@@ -20,7 +20,7 @@ def check_folders(cfg) -> List[Check]:
         checks.append(problem("user_dir", f"{user_dir} is no absolute path of a folder: common.user_dir=$PWD/fairseq_birq"))
     if not os.path.isabs(save_dir):
         text = f"{save_dir} is relative to a folder that hydra makes anew for every run, so that nothing resumes"
-        return checks + [warning("save_dir", f"{text}: checkpoint.save_dir=$PWD/{save_dir}")]
+        return checks + [problem("save_dir", f"{text}: checkpoint.save_dir=$PWD/{save_dir}")]
     existing = _existing(save_dir)
     if not existing.is_dir() or not os.access(str(existing), os.W_OK | os.X_OK):
         return checks + [problem("save_dir", f"{existing} is not a folder that you may write to: choose another one")]
@@ -39,7 +39,7 @@ def check_disk(cfg, checkpoint_bytes: int) -> List[Check]:
     each = f"{checkpoint_bytes / GIB:.2g} GiB each, {free / GIB:.1f} GiB free"
     if math.isinf(kept):
         advice = "set checkpoint.no_epoch_checkpoints=true or keep_last_epochs, and keep_interval_updates"
-        return [warning("disk", f"every checkpoint is kept, {each}: {advice}")]
+        return [warning("disk", f"the number of checkpoints has no bound, {each}: {advice}")]
     text = f"at most {kept + 1} checkpoint files, {each}"
     if (kept + 1) * checkpoint_bytes > free:
         return [problem("disk", f"{text}: make room, or keep fewer (checkpoint.keep_interval_updates, keep_last_epochs)")]

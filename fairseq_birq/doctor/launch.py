@@ -1,15 +1,14 @@
 """The commands that start a run: one node, several nodes, SLURM; and the one that goes on with it."""
 
 import shlex
-from typing import List
+from typing import List, Tuple
 
 import torch
 
 from fairseq_birq.doctor.config import Launch
 from fairseq_birq.doctor.report import Check, ok, warning
 
-PROCESS = "examples/run/process.sh"  # starts one process of a run, on a GPU or on CPUs
-OURS = ("distributed_world_size", "distributed_rank", "distributed_init_method", "distributed_no_spawn", "distributed_backend")
+OF_LAUNCHERS = ("world_size", "rank", "init_method", "no_spawn", "backend")
 
 
 def check_processes(cfg) -> Check:
@@ -28,8 +27,8 @@ def num_gpus(cfg) -> int:
     return 0 if cfg.common.cpu else torch.cuda.device_count()
 
 
-def commands(cfg, launch: Launch, nodes: int = 2) -> List[str]:
-    """Lines `title: command`, to be run in the repository's root."""
+def commands(cfg, launch: Launch, nodes: int = 2) -> List[Tuple[str, str]]:
+    """(when, command), to be run in the repository's root."""
     gpus = num_gpus(cfg)
     processes = gpus or max(1, cfg.distributed_training.distributed_world_size)
     arguments = shlex.join(["--config-dir", str(launch.path.parent), "--config-name", launch.path.stem, *_kept(launch.overrides)])
@@ -37,19 +36,22 @@ def commands(cfg, launch: Launch, nodes: int = 2) -> List[str]:
         arguments += " common.cpu=true"
     single = f"fairseq-hydra-train {arguments} distributed_training.distributed_world_size=1"
     if processes > 1:
-        single = f"torchrun --nproc_per_node {processes} --no-python {PROCESS} {arguments}"
-    rendezvous = f"--nnodes {nodes} --node_rank RANK --master_addr HOST --master_port 29500"
-    several = f"torchrun {rendezvous} --nproc_per_node {processes} --no-python {PROCESS} {arguments}"
-    slurm = f"--nodes {nodes} --ntasks-per-node {processes}" + (f" --gpus-per-node {gpus}" if gpus else "")
+        single = f"torchrun --nproc_per_node {processes} --no-python examples/run/process.sh {arguments}"
+    several = f"HEAD=name-of-node-0 NODES={nodes} NODE_RANK=0 PROCESSES={processes} examples/run/node.sh {arguments}"
+    slurm = f"--nodes {nodes} --ntasks-per-node {processes}" + (f" --gpus-per-node {gpus}" if gpus else " --gpus-per-node 0")
     return [
-        f"one node: {single}",
-        f"{nodes} nodes (on each; RANK from 0, HOST of the first): {several}",
-        f"SLURM: sbatch {slurm} examples/run/slurm.sh {arguments}",
-        f"resume: the same command; it goes on from {cfg.checkpoint.save_dir}/{cfg.checkpoint.restore_file}",
+        ("on this machine:", single),
+        (f"on {nodes} nodes, on each with its own NODE_RANK:", several),
+        (f"on {nodes} nodes of SLURM:", f"sbatch {slurm} examples/run/slurm.sh {arguments}"),
+        ("to go on with it:", f"the same command; training goes on from {_last_checkpoint(cfg)}"),
     ]
+
+
+def _last_checkpoint(cfg):
+    return f"{cfg.checkpoint.save_dir}/{cfg.checkpoint.restore_file}"
 
 
 def _kept(overrides):
     """All overrides but those that the launchers give themselves."""
-    ours = [f"distributed_training.{name}=" for name in OURS]
+    ours = [f"distributed_training.distributed_{name}=" for name in OF_LAUNCHERS]
     return [override for override in overrides if not override.lstrip("+").startswith(tuple(ours))]

@@ -67,20 +67,22 @@ def _check_start(cfg, found):
 
 
 def fit(points) -> Tuple[float, float]:
-    """(bytes, bytes per sample) of the line through the measured points; through a single one, all of it grows."""
-    (few, least, _), (many, most, _) = points[0], points[-1]
-    if many == few or most <= least:
-        return 0.0, most / many
-    slope = (most - least) / (many - few)
-    return least - slope * few, slope
+    """(bytes, bytes per sample) of the line through the last two measured points."""
+    (few, least, _), (many, most, _) = points[-2:]
+    slope = max(most - least, 1) / (many - few)
+    return most - slope * many, slope
 
 
 def check_memory(cfg, found: dict, available: float, where: str) -> List[Check]:
     """Whether the configured batch fits, and the largest `dataset.max_tokens` that does."""
-    fixed, per_sample = fit(found["points"])
+    points = found["points"]
+    if len(points) < 2 or points[-1][0] <= points[-2][0]:
+        text = f"not measured: an update of {points[-1][0]} samples takes {points[-1][2]:.0f} s here"
+        return [warning("memory", f"{text}; try again on a machine with less to do")]
+    fixed, per_sample = fit(points)
     wanted, longest = found["full_samples"], found["longest_samples"]
     needed = fixed + per_sample * wanted
-    measured = found["points"][-1][0]
+    measured = points[-1][0]
     trusted = max(TRUSTED_GROWTH * measured, wanted)
     most = int(min((USABLE * available - fixed) / per_sample, trusted)) // ROUND_SAMPLES * ROUND_SAMPLES
     how = "measured" if 0.9 * wanted <= measured <= 1.1 * wanted else f"by a line through batches of up to {measured}"

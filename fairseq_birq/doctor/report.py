@@ -32,7 +32,7 @@ def would_start(checks: List[Check]) -> bool:
     return all(check.status != PROBLEM for check in checks)
 
 
-def summary(checks: List[Check]) -> str:
+def summary(subject: str, checks: List[Check]) -> str:
     problems, warnings = (sum(check.status == status for check in checks) for status in (PROBLEM, WARNING))
     counted = f"{problems} problem{'s' * (problems != 1)}, {warnings} warning{'s' * (warnings != 1)}"
-    return f"the run would {'start' if would_start(checks) else 'not start as it should'}: {counted}"
+    return f"{subject} {'would' if would_start(checks) else 'would not'} start: {counted}"
