@@ -106,10 +106,11 @@ class Steps:
             wanted = min(GROWTH * samples, self.full_samples)
             if sum(point[2] for point in points) + seconds * wanted / samples > STEP_SECONDS * (1 if len(points) > 1 else 3):
                 break
-            points.append(self._update(self._rows_of(wanted)))
-            self.found.set(points=points)
-            if points[-1][0] <= samples:
+            point = self._update(self._rows_of(wanted))
+            if point[0] < 1.1 * samples:  # no row or batch of a size between
                 break
+            points.append(point)
+            self.found.set(points=points)
 
     def _rows_of(self, samples):
         """Rows of `samples` samples with padding, about: one short row, or several of the longest."""
