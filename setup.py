@@ -26,6 +26,7 @@ setup(
             "birq-manifest = fairseq_birq.cli.manifest:main",
             "birq-labels = fairseq_birq.cli.labels:main",
             "birq-export = fairseq_birq.cli.export:main",
+            "birq-doctor = fairseq_birq.cli.doctor:main",
         ]
     },
 )

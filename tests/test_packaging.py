@@ -75,8 +75,8 @@ def test_installed_metadata_names_the_console_script():
     assert scripts["birq-manifest"] == "fairseq_birq.cli.manifest:main"
 
 
-def test_every_console_script_is_a_command_of_the_package(repository):
+def test_every_command_of_the_package_is_a_console_script(repository):
     scripts = re.findall(r'"(birq-\w+) = fairseq_birq[.]cli[.](\w+):main"', (repository / "setup.py").read_text())
-    assert dict(scripts) == {"birq-manifest": "manifest", "birq-labels": "labels"}
-    for _, module in scripts:
-        assert "def main(" in (repository / "fairseq_birq" / "cli" / f"{module}.py").read_text()
+    files = sorted((repository / "fairseq_birq" / "cli").glob("[a-z]*.py"))
+    assert sorted(scripts) == [(f"birq-{path.stem}", path.stem) for path in files]
+    assert files and all("def main(" in path.read_text() for path in files)
