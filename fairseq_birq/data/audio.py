@@ -75,12 +75,33 @@ def read(path: str, sample_rate: int, offset: int = 0, num_samples: int = -1) ->
     return (wave if num_samples < 0 else wave[:num_samples]), file_frames
 
 
+def content(path) -> bytes:
+    """The bytes of an audio file, or of the one in a zip that the path names.
+
+    Raises:
+        AudioError: it is not there, or not all of it.
+    """
+    place = parse_audio_path(os.fspath(path))
+    _require_file(place, path)
+    start, size = (place.offset, place.length) if place.is_in_zip else (0, -1)
+    try:
+        with open(place.file, "rb") as file:
+            file.seek(start)
+            data = file.read(size)
+    except OSError as error:
+        raise AudioError(f"{path}: not readable ({error})") from error
+    if place.is_in_zip and (len(data) < size or not data):
+        raise AudioError(f"{path}: truncated, {len(data)} of {size} bytes are there")
+    return data
+
+
 @contextmanager
 def _opened(path):
     """An open soundfile and the range of its samples that the path means, at least one."""
     place = parse_audio_path(os.fspath(path))
+    _require_file(place, path)
     try:
-        file = soundfile.SoundFile(_source(place, path))
+        file = soundfile.SoundFile(io.BytesIO(content(path)) if place.is_in_zip else place.file)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
     with file:
@@ -89,20 +110,11 @@ def _opened(path):
         yield file, _samples(place, path, file.frames)
 
 
-def _source(place: AudioPath, path):
-    """What soundfile opens: the name of a file, or the bytes of one that is in a zip."""
+def _require_file(place: AudioPath, path):
     if not os.path.isfile(place.file):
         raise AudioError(f"{path}: no such file")
     if os.path.getsize(place.file) == 0:
         raise AudioError(f"{path}: the file is empty (0 bytes)")
-    if not place.is_in_zip:
-        return place.file
-    with open(place.file, "rb") as file:
-        file.seek(place.offset)
-        content = file.read(place.length)
-    if len(content) < place.length or not content:
-        raise AudioError(f"{path}: truncated, {len(content)} of {place.length} bytes are there")
-    return io.BytesIO(content)
 
 
 def _samples(place: AudioPath, path, num_frames) -> range:
