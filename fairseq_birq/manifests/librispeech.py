@@ -31,7 +31,7 @@ SIZES = {  # subset: utterances, hours
 CLEAN_100, CLEAN_360, OTHER_500 = list(SIZES)[:3]
 TRAIN = {"100": (CLEAN_100,), "360": (CLEAN_360,), "460": (CLEAN_100, CLEAN_360), "960": (CLEAN_100, CLEAN_360, OTHER_500)}
 EVALUATION = tuple(list(SIZES)[3:])
-UNIONS = {"valid": ("dev-clean", "dev-other")}
+CONTAINS = {"valid": ("dev-clean", "dev-other")}
 SPLITS = ("train", *EVALUATION)
 
 
@@ -61,7 +61,7 @@ def make(
         if subset not in missing:
             _collect(report, root, subset, split, workers)
     expected = {split: _expected([subset for subset in split_of if split_of[subset] == split]) for split in SPLITS}
-    lines = write(report, out, str(root.resolve()), SPLITS, UNIONS, expected)
+    lines = write(report, out, str(root.resolve()), SPLITS, CONTAINS, expected)
     return lines + [f"warning     {subset}: no such folder in {root}" for subset in missing]
 
 

@@ -1,8 +1,7 @@
 """What every corpus is collected in: utterances by split, and what was left out and why."""
 
 from collections import Counter
-from dataclasses import dataclass
-from typing import Callable, Dict, List, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
 
 import numpy as np
 
@@ -11,8 +10,7 @@ from fairseq_birq.data.manifest import split_rows
 from fairseq_birq.errors import UserError
 
 
-@dataclass(frozen=True)
-class Utterance:
+class Utterance(NamedTuple):
     path: str  # relative to the corpus' root; `path:offset:samples` is a stretch of a long file, at the file's own rate
     num_samples: int
     sample_rate: int
@@ -50,12 +48,16 @@ class Report:
     def add(self, split: str, utterance: Utterance) -> None:
         """Take an utterance, or leave it out for its path, length or text, or because it was taken before.
 
+        Its text is taken as words with single spaces between them.
+
         Raises:
             UserError: another split has the same audio.
         """
         other = self._split_of.get(utterance.path)
         if other not in (None, split):
             raise UserError(f"{utterance.path}: is in {other} and in {split}; no audio may be in two splits")
+        if utterance.text is not None:
+            utterance = utterance._replace(text=" ".join(utterance.text.split()))
         reason = self._fault(utterance) if other is None else "the same audio a second time"
         if reason is not None:
             self.leave_out(reason, repr(utterance.path) if "path" in reason else utterance.path)

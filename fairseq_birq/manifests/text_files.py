@@ -31,18 +31,29 @@ def read_lines(path) -> Iterator[Tuple[str, str]]:
 
 
 def read_table(path) -> Dict[str, str]:
-    """Kaldi's tables, `key value with spaces`, a line each; spaces of the value as single ones.
+    """Kaldi's tables, `key value with spaces`, a line each; the value is all that follows the first spaces.
 
     Raises:
         UserError: as `read_lines`, or a key comes twice.
     """
     table = {}
     for line, where in read_lines(path):
-        key, *words = line.split()
+        key, *value = line.split(None, 1)
         if key in table:
             raise UserError(f"{where}: repeats {key}; remove one of the two lines")
-        table[key] = " ".join(words)
+        table[key] = value[0] if value else ""
     return table
+
+
+def read_json(path):
+    """Raises: UserError: the file is missing or no JSON."""
+    path = Path(path)
+    try:
+        return parse_json(path.read_text(encoding="utf-8"), str(path))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 text ({error})") from None
 
 
 def parse_json(text: str, where: str):
