@@ -3,8 +3,8 @@
 ami_xml2text.sh: a segment is the words that it points to, from the first one's begin to the last one's end.
 ami_split_segments.pl: it is split at every `.` and `?`; what has more than 30 words then, at the comma nearest to its
 middle, again and again. Times are cut to 10 ms. Text: capitals, no punctuation, hyphens become spaces except in MM-HMM
-and UH-HUH, `_` in spelled letters becomes `. ` (T_V_ is T. V.). Where Kaldi's script drops two words that a comma without
-spaces joins, both are kept here.
+and UH-HUH, `_` in spelled letters becomes `. ` (T_V_ is T. V.). Unlike Kaldi's script this keeps two words that a comma
+without spaces joins, and splits long parts too where the script stops since it sorts times as text or meets a `!`.
 """
 
 import re
@@ -90,7 +90,7 @@ def _split_at_commas(part, start_s, end_s):
     commas = [
         (abs((start_s + end_s) / 2 - token.start_s), place)
         for place, token in enumerate(part)
-        if token.is_mark and token.start_s is not None and start_s < token.start_s < end_s
+        if token.is_mark and token.text == "," and token.start_s is not None and start_s < token.start_s < end_s
     ]
     if len(part) > MAX_WORDS and commas:
         place = min(commas)[1]

@@ -7,8 +7,7 @@ count from the working directory, as lhotse's do.
 Written: a split of the name of each file (cuts_train.jsonl.gz: cuts_train); with --valid-fraction also `valid`, a share of
 the first one's recordings. Left out and counted: mixed and padded cuts, cuts without a recording, of a command or of
 several sources, with changed speed, volume and the like, of one channel of several, and cuts that do not fit their file.
-There are no published sizes. The format is lhotse's own (cut/data.py,
-audio/recording.py, audio/source.py).
+There are no published sizes.
 """
 
 import math
@@ -91,7 +90,7 @@ def read_cuts(path, report: Report) -> List[Cut]:
             continue
         try:
             cuts.append(_parse(cut))
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{where}: the cut {cut.get('id')!r} is malformed ({type(error).__name__}: {error})") from None
     return cuts
 
@@ -117,7 +116,7 @@ def _fault(cut) -> Optional[str]:
 
 
 def _parse(cut) -> Cut:
-    """Raises: KeyError, TypeError, ValueError: something is missing or of another type."""
+    """Raises: AttributeError, KeyError, TypeError, ValueError: something is missing or of another type."""
     start_s, duration_s = float(cut["start"]), float(cut["duration"])
     if not (math.isfinite(start_s) and math.isfinite(duration_s)):
         raise ValueError("start and duration must be finite")

@@ -113,7 +113,17 @@ class Report:
             return "empty transcript"
         if text is not None and "|" in text:
             return "transcript with `|`, which stands for the end of a word"
+        if text is not None and not _is_unicode(text):
+            return "transcript with half a character"
         return None
+
+
+def _is_unicode(text) -> bool:
+    """Whether UTF-8 can write it: JSON may hold halves of surrogate pairs."""
+    try:
+        return bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def hours(utterances: Sequence[Utterance]) -> float:

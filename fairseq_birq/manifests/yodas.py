@@ -26,7 +26,7 @@ from fairseq_birq.manifests.writing import Expected, compare, write
 from fairseq_birq.manifests.yodas_shards import SHARDS
 
 HOURS = Expected("all of espnet/yodas", hours=369510)
-TIMES = re.compile(r".+-([0-9]{1,12})-([0-9]{1,12})", re.DOTALL)  # 1/100 s
+TIMES = re.compile(r".+-[0-9]+-([0-9]{1,12})-([0-9]{1,12})", re.DOTALL)  # 1/100 s
 
 
 def add_arguments(parser) -> None:
