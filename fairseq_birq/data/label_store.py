@@ -9,9 +9,7 @@
 
 import itertools
 import json
-import os
 from bisect import bisect_right
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Dict, List, Sequence, Union
@@ -19,6 +17,7 @@ from typing import Dict, List, Sequence, Union
 import numpy as np
 
 from fairseq_birq.data.manifest import Manifest
+from fairseq_birq.data.whole_files import written_whole
 from fairseq_birq.errors import UserError
 
 FORMAT = 1
@@ -135,34 +134,6 @@ def write_shard(folder, info: LabelInfo, shard: int, codes: Sequence[np.ndarray]
 
 def _paths(folder, shard, num_shards):
     return [Path(folder) / f"{kind}-{shard}-of-{num_shards}.npy" for kind in ("codes", "index")]
-
-
-@contextmanager
-def written_whole(path, keep: bool = False):
-    """A binary file that appears under its name once it is complete, or never. keep: one that is there by then stays."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            _link(temporary, path)
-        else:
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _link(temporary, path):
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        os.replace(temporary, path)
 
 
 class LabelStore:
