@@ -3,9 +3,9 @@
 Layout: FOLDER holds `small`, `medium`, `large` (or some of them, or is one of them, or any other tree of audio files)
     <subset>/<speaker>/<book>/<file>.flac and .json, of which the .json is not needed
 
-Written: `train`, and a share of the speakers (folders two above a file) as `valid`. --cut silence ends each piece at the
-quietest moment between half and the whole of --piece-seconds, --cut length makes equal pieces, --cut none leaves files
-whole. Nothing is dropped but what --min-seconds and --max-seconds leave out.
+Written: `train`, and as `valid` a share of the speakers (folders two above a file), of one speaker a share of the files.
+--cut silence ends each piece at the quietest moment between half and the whole of --piece-seconds, --cut length makes
+equal pieces, --cut none leaves files whole. Nothing is dropped but what --min-seconds and --max-seconds leave out.
 
 Sizes: hours of the subsets from the README of facebookresearch/libri-light, data_preparation. Not checked on the corpus.
 """
@@ -73,14 +73,18 @@ def make(
             continue
         for begin, end in zip([0, *ends], ends):
             report.add("train", piece(name, infos[name], begin, end))
-    report.hold_out(valid_fraction, seed, speaker)
+    report.hold_out(valid_fraction, seed, speaker if len(set(map(speaker, infos))) > 1 else _file)
     return write(report, out, str(root.resolve())) + _compare_subsets(root, infos)
 
 
 def speaker(path: str) -> str:
-    """Folder two above a file, or the one it is in where there is no other."""
+    """Folder two above a file, or the one it is in where there is only that."""
     parents = Path(parse_audio_path(path).file).parents
-    return str(parents[min(1, len(parents) - 1)])
+    return str(parents[1] if len(parents) > 2 else parents[0])
+
+
+def _file(path: str) -> str:
+    return parse_audio_path(path).file
 
 
 def _cuts(root, name, info, cut, max_samples) -> List[int]:

@@ -39,7 +39,16 @@ def test_whole_speakers_are_held_out(tmp_path):
     manifests = [read_manifest(tmp_path / "out" / f"{split}.tsv") for split in ("train", "valid")]
     speakers = [{manifest.name(row).split("/")[1] for row in range(len(manifest))} for manifest in manifests]
     assert sorted(map(len, speakers)) == [1, 2] and not speakers[0] & speakers[1]
-    assert [speaker(path) for path in ("small/9/book/a.flac:0:3", "book/a.flac", "a.flac")] == ["small/9", ".", "."]
+    assert [speaker(path) for path in ("small/9/book/a.flac:0:3", "9/book/a.flac", "9/a.flac", "a.flac")] == [
+        "small/9", "9", "9", ".",
+    ]  # fmt: skip
+
+
+def test_of_one_speaker_files_are_held_out(tmp_path):
+    for name in "abc":
+        write_audio(tmp_path / "in" / f"{name}.wav", tone(7.0))
+    make(str(tmp_path / "in"), str(tmp_path / "out"), cut="length", piece_seconds=2.0, valid_fraction=0.4)
+    assert [len(read_manifest(tmp_path / "out" / f"{split}.tsv")) for split in ("train", "valid")] == [8, 4]
 
 
 def test_files_may_stay_whole(tmp_path):
@@ -79,3 +88,24 @@ def test_equal_pieces():
 def test_a_length_out_of_range_is_refused(tmp_path, seconds):
     with pytest.raises(UserError, match="--piece-seconds must be >= 1"):
         make(str(tmp_path), str(tmp_path / "out"), piece_seconds=seconds)
+
+
+def test_real_speech_is_cut_between_words(mboshi, tmp_path):
+    """Mboshi utterances joined to one recording: the aligned phones (LIMSI's) say which cuts hit speech."""
+    manifest = read_manifest(mboshi / "dev.tsv")
+    waves = [read(manifest.audio_path(row), RATE)[0] for row in range(60)]
+    starts = np.cumsum([0, *map(len, waves)]) / RATE
+    path = write_audio(tmp_path / "a.flac", np.concatenate(waves))
+    speech = []
+    for line in (mboshi / "dev.limsi.phn").read_text().splitlines()[1:]:
+        row, _, start, end, phone = line.split("\t")[:5]
+        if int(row) < 60 and phone != "SIL":
+            speech.append((starts[int(row)] + float(start), starts[int(row)] + float(end)))
+
+    def share_in_speech(ends):
+        return np.mean([any(start < end / RATE < stop for start, stop in speech) for end in ends[:-1]])
+
+    quiet = share_in_speech(quiet_cuts(str(path), 10 * RATE))
+    equal = share_in_speech(equal_cuts(sum(map(len, waves)), 5 * RATE))
+    print(f"cuts in speech: {quiet:.2f} at silence, {equal:.2f} of equal pieces")
+    assert quiet <= 0.1 and equal >= 0.5

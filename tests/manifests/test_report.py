@@ -54,7 +54,7 @@ def test_groups_are_held_out_whole():
         (0.5, 1.25, "a.wav:50:75"),
         (0.0, None, "a.wav"),
         (9.0, 10.4, "a.wav:900:100"),  # 0.4 s past the end
-        (0.004, 0.014, "a.wav:0:1"),
+        (0.006, 0.016, "a.wav:1:1"),
         (9.0, 10.6, "segment outside its file"),
         (10.0, None, "segment outside its file"),
         (2.0, 2.0, "segment that ends before it begins"),
