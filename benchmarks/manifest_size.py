@@ -81,9 +81,9 @@ def measure(path, items, in_memory):
     manifest = step("manifest", lambda: read_manifest(path))
     dataset = step("dataset", lambda: MemoryOfWorker(manifest, max_samples=250_000, min_samples=8000))
     indices = np.random.default_rng(1).integers(len(manifest), size=items)
+    found["worker"] = [max(values) for values in zip(*_in_worker(dataset, indices))]
     with data_utils.numpy_seed(1):
         order = step("order", dataset.ordered_indices)
-    found["worker"] = [max(values) for values in zip(*_in_worker(dataset, indices))]
     batches = step("batches", lambda: dataset.batch_by_size(order, max_tokens=MAX_TOKENS))
     iterator = EpochBatchIterator(dataset, dataset.collater, batches, num_shards=8)
     step("shuffle", lambda: iterator.ordered_batches(1, False, True))

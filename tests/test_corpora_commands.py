@@ -30,8 +30,8 @@ def test_a_mixture_trains_and_says_its_shares(repository, corpora, tmp_path):
 
 
 def test_shards_take_turns_by_epochs(repository, corpora, tmp_path):
-    settings = ["dataset.max_tokens=1000000", "+dataset.ignore_unused_valid_subsets=true"]
-    arguments = command(repository, "best_rq", f"{corpora}/a:{corpora}/b", tmp_path / "run", *settings)
+    folders = f"{corpora}/a:{corpora}/b"
+    arguments = command(repository, "best_rq", folders, tmp_path / "run", "dataset.max_tokens=1000000")
     output = train(arguments, tmp_path)
     assert re.findall("loading train data for epoch ([0-9])", output)[:3] == ["1", "2", "3"]
     assert [float(entry["bsz"]) for entry in logged(output)] == [6, 3, 6]
