@@ -256,13 +256,18 @@ class AsrTaskConfig(FairseqDataclass):
 class PretrainingTaskConfig(FairseqDataclass):
     """Task `birq_pretraining`: speech without labels."""
 
-    data: str = _help(MISSING, "folder with <split>.tsv")
+    data: str = _help(MISSING, "folder with <split>.tsv; several, separated by colons: one for each epoch in turn")
+    corpora: Dict[str, str] = field(
+        default_factory=dict,
+        metadata={"help": "{name: folder with <split>.tsv}, below `data` unless absolute: train on a mixture of them"},
+    )
+    sampling_alpha: float = _help(0.5, "a corpus' share of the mixture is its hours to this power; 1 = every utterance once")
     sample_rate: int = _help(16000, "Hz; other audio is resampled")
     max_seconds: Optional[float] = _help(15.6, "longer utterances are cut to this, elsewhere in every epoch; null = never")
     min_seconds: float = _help(0.5, "shorter utterances are left out, with one counted line")
     on_bad_audio: ChoiceEnum(["skip", "error"]) = _help("skip", "what an unreadable file does")
     bad_audio_budget: float = _help(0.01, "share of the rows that may be bad before it is an error, per process")
-    crop_seed: int = _help(1, "seed of where long utterances are cut")
+    crop_seed: int = _help(1, "seed of where long utterances are cut, and of what the mixture of `corpora` takes")
     crop_step_samples: Optional[int] = _help(
         None, "cuts begin at multiples of this; null = of the labels' frame step with label_file targets, else anywhere"
     )

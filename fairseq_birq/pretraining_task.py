@@ -1,20 +1,25 @@
 """Door: task `birq_pretraining`. Turns a manifest into a dataset of waveforms; knows of the model only whose labels it reads."""
 
+import os
 from pathlib import Path
 
 from fairseq.tasks import register_task
 
 from fairseq_birq.audio_task import AudioTask
 from fairseq_birq.config import PretrainingTaskConfig
-from fairseq_birq.data.dataset import AudioDataset
+from fairseq_birq.data.dataset import IDS_PER_PART, AudioDataset
 from fairseq_birq.data.manifest import read_manifest
+from fairseq_birq.data.mixture import MixtureDataset
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.schedule import begin_update
 
 
 @register_task("birq_pretraining", dataclass=PretrainingTaskConfig)
 class PretrainingTask(AudioTask):
-    """Waveforms of `<data>/<split>.tsv`, with labels of their frames where the model's targets are `label_file`."""
+    """Waveforms of `<data>/<split>.tsv`, of shards of it or of several corpora.
+
+    With labels of their frames where the model's targets are `label_file`: a corpus' are in `<path>/<corpus>/<split>`.
+    """
 
     label_source = None
 
@@ -30,10 +35,28 @@ class PretrainingTask(AudioTask):
         return model
 
     @reports_user_errors
-    def load_dataset(self, split, combine=False, task_cfg=None, **kwargs):
-        cfg, source = task_cfg or self.cfg, self.label_source
-        manifest = read_manifest(Path(cfg.data).absolute() / f"{split}.tsv")
-        self.datasets[split] = AudioDataset(
+    def load_dataset(self, split, combine=False, task_cfg=None, epoch=1, **kwargs):
+        """With shards, epoch e has shard e - 1 modulo their number; validation is that of the first one, as in fairseq."""
+        cfg = task_cfg or self.cfg
+        if cfg.corpora:
+            is_training = "data_selector" in kwargs  # what fairseq says of training data alone
+            self.datasets[split] = self._open_mixture(cfg, split, cfg.sampling_alpha if is_training else None)
+        else:
+            folders = cfg.data.split(os.pathsep)
+            shard = (epoch - 1) % len(folders)
+            labels = {"split": split, "shard": shard, "num_shards": len(folders)}
+            self.datasets[split] = self._open(cfg, Path(folders[shard]), split, labels, first_id=shard * IDS_PER_PART)
+
+    def _open_mixture(self, cfg, split, alpha):
+        corpora = {
+            name: self._open(cfg, Path(cfg.data) / folder, split, {"split": f"{name}/{split}"})
+            for name, folder in sorted(cfg.corpora.items())
+        }
+        return MixtureDataset(corpora, alpha, cfg.crop_seed)
+
+    def _open(self, cfg, folder, split, labels, first_id=0):
+        manifest, source = read_manifest(folder.absolute() / f"{split}.tsv"), self.label_source
+        return AudioDataset(
             manifest,
             sample_rate=cfg.sample_rate,
             max_samples=None if cfg.max_seconds is None else int(cfg.max_seconds * cfg.sample_rate),
@@ -41,8 +64,9 @@ class PretrainingTask(AudioTask):
             on_bad_audio=str(cfg.on_bad_audio),
             bad_audio_budget=cfg.bad_audio_budget,
             seed=cfg.crop_seed,
-            frame_labels=None if source is None else source.open(split, manifest, cfg.sample_rate),
+            frame_labels=None if source is None else source.open(manifest=manifest, sample_rate=cfg.sample_rate, **labels),
             crop_step=cfg.crop_step_samples,
+            first_id=first_id,
         )
 
     @reports_user_errors
@@ -60,6 +84,9 @@ class PretrainingTask(AudioTask):
 
     @reports_user_errors
     def _require_data_folder(self):
-        data = self.cfg.data
-        if not Path(data).is_dir():
-            raise UserError(f"task.data={data}: no such folder; make it with `birq-manifest FOLDER {data}`")
+        folders = self.cfg.data.split(os.pathsep)
+        if self.cfg.corpora and len(folders) > 1:
+            raise UserError("`task.corpora` mixes the corpora of one folder, but `task.data` names several; use one of the two")
+        for folder in folders:
+            if not Path(folder).is_dir():
+                raise UserError(f"task.data={folder}: no such folder; make it with `birq-manifest FOLDER {folder}`")

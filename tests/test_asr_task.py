@@ -149,3 +149,14 @@ def test_lexicon_decoding_without_a_lexicon_says_so(folder, caplog):
     pytest.importorskip("flashlight.lib.text.decoder", reason="the extra [decode] is not installed")
     task = make_task(folder, decoder="lexicon")
     stops_with(caplog, "--lexicon", task.build_generator, [], SimpleNamespace(beam=5, nbest=1, lm_weight=0.0))
+
+
+def test_shards_of_a_decoding_job_share_its_utterances(folder):
+    task = make_task(folder)
+    task.load_dataset("train")
+    shares = []
+    for shard in range(2):
+        iterator = task.get_batch_iterator(task.dataset("train"), max_sentences=1, num_shards=2, shard_id=shard)
+        shares.append([batch["id"].item() for batch in iterator.next_epoch_itr(shuffle=False) if batch])
+        task.dataset_to_epoch_iter.clear()  # another process has a task of its own
+    assert sorted(sum(shares, [])) == [0, 1, 2] and all(shares)

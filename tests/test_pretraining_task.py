@@ -81,3 +81,51 @@ def test_a_good_batch_reaches_the_criterion(tmp_path):
     batch = task.dataset("train").collater([task.dataset("train")[0]])
     model = SimpleNamespace(eval=lambda: None)
     assert task.valid_step(batch, model, lambda model, sample: (sample["bad_audio"], 1, {})) == (0, 1, {})
+
+
+def ids_of(task, world=1, rank=0, epoch=1):
+    iterator = task.get_batch_iterator(
+        task.dataset("train"), max_tokens=40000, num_shards=world, shard_id=rank, epoch=epoch, disable_iterator_cache=True
+    )
+    return [id_ for batch in iterator.next_epoch_itr() if batch for id_ in batch["id"].tolist()]
+
+
+def test_shards_take_turns_and_ids_stay_distinct(tmp_path):
+    seconds = [(0.6, 0.7, 0.8), (0.9, 1.0)]
+    folders = [write_manifest(tmp_path / f"part{part}", seconds=lengths) for part, lengths in enumerate(seconds)]
+    write_manifest(folders[0], "valid", seconds=(0.5,))
+    task = task_of(f"{folders[0]}:{folders[1]}")
+    assert task.has_sharded_data("train")
+    seen = []
+    for epoch in range(1, 5):
+        task.load_dataset("train", epoch=epoch)
+        assert task.dataset("train").sizes.tolist() == [int(second * 16000) for second in seconds[(epoch - 1) % 2]]
+        ranks = [ids_of(task, world=2, rank=rank, epoch=epoch) for rank in range(2)]
+        assert not set(ranks[0]) & set(ranks[1])
+        seen.append(sorted(sum(ranks, [])))
+    assert seen == [[0, 1, 2], [2**40, 2**40 + 1]] * 2
+    task.load_dataset("valid", epoch=1)
+    assert len(task.dataset("valid")) == 1
+
+
+def test_one_line_a_corpus_makes_a_mixture_in_training_alone(tmp_path):
+    for name, count in [("a", 6), ("b", 2)]:
+        write_manifest(tmp_path / name, seconds=[0.5] * count)
+        write_manifest(tmp_path / name, "valid", seconds=[0.5])
+    absolute = {"second": str(tmp_path / "b"), "first": "a"}
+    task = task_of(tmp_path, corpora=absolute, sampling_alpha=0.0)
+    task.load_dataset("train", epoch=1, combine=True, data_selector=None, tpu=False)  # as fairseq's trainer does
+    task.load_dataset("valid", combine=False, epoch=1)
+    assert task.dataset("train").utterances_per_epoch == [4, 4] and task.dataset("train").names == ["first", "second"]
+    assert len(ids_of(task)) == len(set(ids_of(task))) == 8
+    assert sorted(task.dataset("valid").ordered_indices().tolist()) == [0, 2**40]
+    assert not task.has_sharded_data("train")
+
+
+def test_folders_that_are_not_there_or_asked_for_twice_are_named(tmp_path, caplog):
+    write_manifest(tmp_path / "a")
+    stops(caplog, f"task.data={tmp_path}/b: no such folder", task_of(f"{tmp_path}/a:{tmp_path}/b").build_model, None)
+    both = task_of(f"{tmp_path}/a:{tmp_path}/a", corpora={"x": "a"})
+    stops(caplog, "use one of the two", both.build_model, None)
+    missing = task_of(tmp_path, corpora={"a": "a", "c": "c"})
+    stops(caplog, f"{tmp_path}/c/train.tsv: no such manifest", missing.load_dataset, "train")

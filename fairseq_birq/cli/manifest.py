@@ -1,21 +1,20 @@
-"""birq-manifest FOLDER OUT: fairseq manifests of a folder of audio, or of an embedded corpus by its name."""
+"""birq-manifest CORPUS ...: fairseq manifests of a corpus; `birq-manifest FOLDER OUT` is the corpus audio_folder."""
 
 import argparse
 import sys
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.manifests import CORPORA, audio_folder
+from fairseq_birq.manifests import CORPORA, make
+
+FOLDER = "audio_folder"
 
 
 def main(argv=None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
-    if arguments and arguments[0] in CORPORA:
-        options = vars(corpus_parser(arguments[0]).parse_args(arguments[1:]))
-    else:
-        options = vars(folder_parser().parse_args(arguments))
-    make = options.pop("make")
+    corpus = arguments.pop(0) if arguments and arguments[0] in CORPORA else FOLDER
+    options = vars(parser(corpus).parse_args(arguments))
     try:
-        lines = make(**options)
+        lines = make(corpus, **options)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -23,28 +22,25 @@ def main(argv=None) -> int:
     return 0
 
 
-def folder_parser() -> argparse.ArgumentParser:
+def parser(corpus: str) -> argparse.ArgumentParser:
+    module = CORPORA[corpus]
+    description, epilog = module.__doc__, None
+    if corpus == FOLDER:
+        names = "\n".join(f"    birq-manifest {name:<14}{CORPORA[name].__doc__.splitlines()[0]}" for name in CORPORA)
+        epilog = f"corpora, each with its own --help:\n{names}"
     parser = argparse.ArgumentParser(
-        "birq-manifest",
-        description=f"Manifests of a folder with wav, flac, ogg or mp3 files. Embedded corpora: {', '.join(CORPORA)}",
+        "birq-manifest" if corpus == FOLDER else f"birq-manifest {corpus}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.set_defaults(make=audio_folder.make)
-    parser.add_argument("folder", help="searched with all folders below it")
-    parser.add_argument("out", help="folder for train.tsv and valid.tsv")
-    parser.add_argument("--valid-fraction", type=float, default=0.01, help="share of the files for valid.tsv")
-    parser.add_argument("--seed", type=int, default=1, help="of the split")
-    parser.add_argument("--min-seconds", type=float, default=0.0, help="leave out shorter files")
-    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="leave out longer files")
-    parser.add_argument("--transcripts", help="lines of path<TAB>text; adds .wrd, .ltr and dict.ltr.txt")
-    return parser
-
-
-def corpus_parser(name) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(f"birq-manifest {name}", description=f"The embedded corpus {name}")
-    parser.set_defaults(make=CORPORA[name])
-    parser.add_argument("out", help="folder for the audio and its manifests")
-    parser.add_argument("--minutes", type=float, default=20.0, help="of pre-training audio")
-    parser.add_argument("--seed", type=int, default=1, help="of sentences, voices and noise")
+    module.add_arguments(parser)
+    parser.add_argument("out", help="folder for the manifests")
+    parser.add_argument("--pack-zip", type=float, metavar="GB", help="also copy the audio into OUT/zips, in zips of at most GB")
+    if corpus != "demo":
+        parser.add_argument("--min-seconds", type=float, default=0.0, help="leave out shorter utterances")
+        parser.add_argument("--max-seconds", type=float, default=float("inf"), help="leave out longer utterances")
+        parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
     return parser
 
 

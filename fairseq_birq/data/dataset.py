@@ -6,10 +6,10 @@ from typing import List, Optional
 
 import numpy as np
 import torch
-from fairseq.data import FairseqDataset
 from torch import Tensor
 
 from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.batching import BatchesByLength
 from fairseq_birq.data.label_store import LabelStore
 from fairseq_birq.data.manifest import Manifest
 from fairseq_birq.errors import UserError
@@ -18,13 +18,14 @@ logger = logging.getLogger(__name__)
 
 WAVEFORM_DTYPE = torch.float64  # fairseq casts float32 inputs to fp16 or bf16 with the model, and labels would change
 ROWS_PROBED_FOR_RATE = 10  # the first readable one of these tells the corpus' sample rate
+IDS_PER_PART = 1 << 40  # utterances of shard or corpus k have the ids from k times this on
 
 
-class AudioDataset(FairseqDataset):
+class AudioDataset(BatchesByLength):
     """Utterances of a manifest; fairseq's `max_tokens` counts their samples (640000 = 40 s at 16 kHz).
 
     sample_rate: Hz; files at another rate are resampled
-    max_samples: longer utterances are cut to this, at a place that depends on (seed, epoch, row) alone;
+    max_samples: longer utterances are cut to this, at a place that depends on (seed, epoch, id) alone;
         with labels nothing is cut
     min_samples: shorter utterances are left out, with one log line that counts them
     on_bad_audio: "skip" counts and names files that cannot be used, "error" stops at the first
@@ -32,6 +33,7 @@ class AudioDataset(FairseqDataset):
     labels: per row a 1-D LongTensor without padding
     frame_labels: codes of this manifest's encoder frames, which are cut with the audio
     crop_step: cuts begin at multiples of so many samples; None: of the frame labels' step, or anywhere
+    first_id: of row 0; a row's id, to which masks and cuts belong, is this and its number
 
     Raises:
         UserError: no row is long enough, the number of labels is not that of the rows, or cuts miss the frame labels.
@@ -50,11 +52,13 @@ class AudioDataset(FairseqDataset):
         pad_index: int = 1,
         frame_labels: Optional[LabelStore] = None,
         crop_step: Optional[int] = None,
+        first_id: int = 0,
     ):
         super().__init__()
         if labels is not None and len(labels) != len(manifest):
             raise UserError(f"{manifest.path}: has {len(manifest)} rows, but there are {len(labels)} labels")
-        self.manifest = manifest
+        self.manifest, self.title = manifest, str(manifest.path)
+        self.first_id = first_id
         self.sample_rate = sample_rate
         self.max_samples = max_samples if labels is None else None
         self.seed = seed
@@ -74,22 +78,25 @@ class AudioDataset(FairseqDataset):
         return len(self.manifest)
 
     def __getitem__(self, index):
-        """{"id", "waveform": (S,) float} or, if the file cannot be used, {"id", "bad": why}.
+        """{"id", "row", "waveform": (S,) float} or, if the file cannot be used, {"id", "row", "bad": why}.
 
         With frame labels also "codes": (T, N) long.
         """
-        index = int(index)
-        offset, count = self._crop(index)
-        item = {"id": index}
+        return self.item(int(index), self.first_id + int(index))
+
+    def item(self, row, id_):
+        """An utterance under an id of the caller's choice."""
+        offset, count = self._crop(row, id_)
+        item = {"id": id_, "row": row}
         try:
-            item["waveform"] = torch.from_numpy(self._read(index, offset, count))
+            waveform = torch.from_numpy(self._read(row, offset, count))
             if self.frame_labels is not None:
-                item["codes"] = self._codes(index, offset, len(item["waveform"]), is_whole=count < 0)
+                item["codes"] = self._codes(row, offset, len(waveform), is_whole=count < 0)
         except AudioError as error:
-            return {"id": index, "bad": str(error)}
+            return {**item, "bad": str(error)}
         if self.labels is not None:
-            item["target"] = self.labels[index]
-        return item
+            item["target"] = self.labels[row]
+        return {**item, "waveform": waveform}
 
     def collater(self, samples):
         """Pad to the longest; bad items are dropped and counted, so that B may be 0.
@@ -102,16 +109,18 @@ class AudioDataset(FairseqDataset):
         """
         if not samples:
             return {}  # fairseq's mark for "this process has no batch left"
+        return {**self.assemble(samples), "user_error": self.note_bad(samples)}
+
+    def assemble(self, samples):
+        """The batch without `user_error`."""
         good = [sample for sample in samples if "waveform" in sample]
-        bad = [sample for sample in samples if "bad" in sample]
         ids = torch.tensor([sample["id"] for sample in good], dtype=torch.long)
         waveform, lengths = _pad([sample["waveform"] for sample in good], 0.0, WAVEFORM_DTYPE)
         padding_mask = torch.arange(waveform.size(1)) >= lengths.unsqueeze(1)
         batch = {
             "id": ids,
             "net_input": {"waveform": waveform, "padding_mask": padding_mask, "ids": ids},
-            "bad_audio": len(bad),
-            "user_error": self._note_bad(bad),
+            "bad_audio": len(samples) - len(good),
         }
         if self.frame_labels is not None:
             codes = [sample["codes"] for sample in good]
@@ -128,39 +137,15 @@ class AudioDataset(FairseqDataset):
         """(rows,) int64 samples of every row; made anew each time, so that no worker has them in memory."""
         return self._cut(self._resampled(self.manifest.num_samples))
 
-    def num_tokens(self, index):
-        return int(self._cut(self._resampled(self.manifest.count(index))))
-
     def num_tokens_vec(self, indices):
         return self._cut(self._resampled(self.manifest.num_samples[indices]))
 
-    def size(self, index):
-        return self.num_tokens(index)
-
     def ordered_indices(self):
-        """Rows from long to short, equally long ones shuffled by numpy's seed, which fairseq sets per epoch."""
-        usable = self.usable()
-        return usable[np.lexsort([np.random.permutation(len(usable)), self.num_tokens_vec(usable)])[::-1]]
+        return self.long_to_short(self.usable())
 
     def usable(self):
         """(usable rows,) int64: those that are long enough."""
         return np.flatnonzero(self._resampled(self.manifest.num_samples) >= self.min_samples)
-
-    def filter_indices_by_size(self, indices, max_sizes):
-        """Leave out what exceeds `max_sizes` samples; counted and reported here, so that fairseq does not stop."""
-        if max_sizes is None:
-            return indices, []
-        limit = min(max_sizes) if isinstance(max_sizes, (tuple, list)) else max_sizes
-        return self._drop_longer(indices, limit), []
-
-    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
-        """As in fairseq, but utterances over `max_tokens` are reported skips and no last batch gets lost.
-
-        fairseq's default multiple of 8 drops a last batch of another size; audio gains nothing from it.
-        """
-        if max_tokens is not None:
-            indices = self._drop_longer(indices, max_tokens)
-        return super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple=1)
 
     def set_epoch(self, epoch):
         self._epoch.fill_(epoch)
@@ -191,12 +176,13 @@ class AudioDataset(FairseqDataset):
         except UserError as error:
             raise AudioError(f"{self.manifest.audio_path(index)}: {error}") from None
 
-    def _crop(self, index):
+    def _crop(self, row, id_):
         """(first sample, number of samples) to read; -1 reads all."""
-        surplus = self._resampled(self.manifest.count(index)) - self.num_tokens(index)
+        size = self._resampled(self.manifest.count(row))
+        surplus = size - self._cut(size)
         if surplus <= 0:
             return 0, -1
-        generator = np.random.default_rng([self.seed, int(self._epoch), index])
+        generator = np.random.default_rng([self.seed, int(self._epoch), id_])
         return int(generator.integers(surplus // self.crop_step + 1)) * self.crop_step, self.max_samples
 
     def _resampled(self, num_samples):
@@ -230,24 +216,12 @@ class AudioDataset(FairseqDataset):
         if left_out:
             logger.warning(f"{self.manifest.path}: left out {left_out} of {len(self)} utterances, shorter than {bound}")
 
-    def _drop_longer(self, indices, limit):
-        sizes = self.num_tokens_vec(indices)
-        too_long = sizes > limit
-        if not too_long.any():
-            return indices
-        longest = int(sizes.max())
-        counted = f"{int(too_long.sum())} of {len(indices)} utterances"
-        advice = f"longer than max_tokens={limit} samples; the longest has {longest}. Raise dataset.max_tokens to keep them"
-        if too_long.all():
-            raise UserError(f"{self.manifest.path}: {counted} are {advice}")
-        logger.warning(f"{self.manifest.path}: left out {counted}, {advice}")
-        return indices[~too_long]
-
-    def _note_bad(self, bad):
+    def note_bad(self, samples):
         """Log each bad row once; return the text of the error when there are more than the budget allows."""
+        bad = [sample for sample in samples if "bad" in sample]
         for sample in bad:
-            if not self._is_bad[sample["id"]]:
-                self._is_bad[sample["id"]] = True
+            if not self._is_bad[sample["row"]]:
+                self._is_bad[sample["row"]] = True
                 logger.warning(f"bad audio: {sample['bad']}")
         count = int(self._is_bad.sum()) if bad else 0
         if count <= self.bad_rows_allowed:

@@ -1,6 +1,7 @@
 """The embedded corpus: sentences of our own, spoken by espeak-ng in several voices, speeds and pitches.
 
-Splits: `pretrain`, its labelled part `train`, `valid` and `test`; no sentence is in two of pretrain, valid and test.
+Written: `pretrain`, its labelled part `train`, `valid` and `test`, and the audio itself; no sentence is in two of pretrain,
+valid and test. --minutes are of `pretrain`; `train` has 0.1 of them, `valid` and `test` 0.075 each.
 """
 
 import json
@@ -19,6 +20,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.manifests.espeak import Phone, Synthesiser
 
 SAMPLE_RATE = 16000
+CONTAINS = {"pretrain": ("train",)}
 VERSION = 2  # raise when the same settings give another corpus
 STAMP = "corpus.json"  # written last: a folder that has it is complete
 SHARES = {"train": 0.10, "rest": 0.90, "valid": 0.075, "test": 0.075}  # of the pre-training minutes
@@ -46,6 +48,11 @@ WHERE = (
     "by the church", "across the road", "beside the lake", "",
 )  # fmt: skip
 WHEN = ("today", "every morning", "in winter", "after dinner", "before noon", "on sunday", "", "")
+
+
+def add_arguments(parser) -> None:
+    parser.add_argument("--minutes", type=float, default=20.0, help="of pre-training audio (20)")
+    parser.add_argument("--seed", type=int, default=1, help="of sentences, voices and noise (1)")
 
 
 @dataclass(frozen=True)

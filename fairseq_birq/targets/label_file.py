@@ -1,5 +1,6 @@
 """Targets from files: labels that an earlier model gave to the whole corpus (`birq-labels`)."""
 
+import os
 from pathlib import Path
 from typing import Optional
 
@@ -17,7 +18,8 @@ class LabelFileTargets(TargetSource):
     The dataset reads them, cut to the same place of the utterance as the audio; the task asks here for the files.
 
     Args:
-        path: holds one folder of labels per split, by the split's name.
+        path: holds one folder of labels per split, by the split's name; with sharded data as many such paths as the data
+            has, separated in the same way.
         grid: encoder frames of the model, which the labels must have too.
         num_codebooks: N.
         codebook_size: V.
@@ -27,27 +29,33 @@ class LabelFileTargets(TargetSource):
 
     def __init__(self, path, grid: FrameGrid, num_codebooks: int, codebook_size: int):
         super().__init__()
-        self.path = Path(path)
+        self.paths = [Path(one) for one in str(path).split(os.pathsep)]
         self.grid = grid
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
         self.labels_fingerprint: Optional[str] = None  # of the labels that were opened
 
-    def open(self, split: str, manifest: Manifest, sample_rate: int) -> LabelStore:
+    def open(self, split: str, manifest: Manifest, sample_rate: int, shard: int = 0, num_shards: int = 1) -> LabelStore:
         """The labels of a split of the corpus.
 
         sample_rate: Hz, of the audio that the model is given
+        shard, num_shards: which of the data's folders the manifest is in, and how many there are
 
         Raises:
             UserError: they are missing, do not fit, or were made otherwise than those of another split.
         """
-        store = LabelStore(self.path / split)
+        if len(self.paths) != num_shards:
+            raise UserError(
+                f"`model.targets.label_file.path` names {len(self.paths)} folders, but `task.data` {num_shards}; it must name "
+                f"the labels of each of them, separated by `{os.pathsep}`"
+            )
+        store = LabelStore(self.paths[shard] / split)
         store.check_manifest(manifest)
         store.check(sample_rate=sample_rate)
         store.check(**vars(self.grid), num_codebooks=self.num_codebooks, codebook_size=self.codebook_size)
         if self.labels_fingerprint not in (None, store.info.codes_fingerprint):
             raise UserError(
                 f"{store.folder}: its labels come from another checkpoint or quantizer than those of the other splits in "
-                f"{self.path}; make them again with `birq-labels ... --like {self.path}/SPLIT`"
+                f"{self.paths[0]}; make them again with `birq-labels ... --like {self.paths[0]}/SPLIT`"
             )
         self.labels_fingerprint = store.info.codes_fingerprint
         return store

@@ -184,7 +184,7 @@ def test_crops_have_the_labels_of_their_place(tmp_path, manifest, max_samples, s
 def test_without_labels_crops_begin_anywhere_or_at_multiples_of_the_setting(tmp_path, manifest):
     def places(**options):
         dataset = AudioDataset(read_manifest(manifest), max_samples=8000, **options)
-        return [dataset._crop(row)[0] for epoch in range(1, 20) for row in (0, 1, 3) if dataset.set_epoch(epoch) is None]
+        return [dataset._crop(row, row)[0] for epoch in range(1, 20) for row in (0, 1, 3) if dataset.set_epoch(epoch) is None]
 
     anywhere = places()
     generator = np.random.default_rng([1, 1, 0])

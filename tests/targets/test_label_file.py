@@ -88,7 +88,7 @@ def test_a_crop_trains_on_the_labels_of_its_place(tmp_path):
     model.eval().targets["label_file"].register_forward_hook(lambda _, inputs, codes: seen.append((inputs[0].frames()[1], codes)))
     for epoch in range(1, 6):
         dataset.set_epoch(epoch)
-        shift = dataset._crop(2)[0] // 640
+        shift = dataset._crop(2, 2)[0] // 640
         model(**dataset.collater([dataset[2]])["net_input"])
         columns, codes = seen[-1]
         assert len(codes) > 0 and codes[:, 0].tolist() == written[2][shift + columns.numpy(), 0].tolist()
@@ -181,3 +181,30 @@ def test_a_run_goes_on_with_the_labels_that_it_began_with(tmp_path):
     assert torch.equal(loaded.heads["label_file"].weight, model.heads["label_file"].weight)
     with pytest.raises(UserError, match="no target source `label_file` to label with; it has \\[\\]"):
         make(tmp_path / "trained.pt", tmp_path / "train.tsv", tmp_path / "out", SourceCodes("label_file"))
+
+
+def test_shards_and_corpora_have_labels_of_their_own(tmp_path, caplog):
+    fits = dict(num_codebooks=1, codebook_size=16)
+    folders = [corpus(tmp_path / name, seconds=seconds) for name, seconds in [("a", [1.0, 1.5]), ("b", [0.8, 1.2, 2.0])]]
+    written = {
+        (name, split): write_labels(tmp_path / "labels" / name / split, folder / f"{split}.tsv", **fits)
+        for name, folder in zip("ab", folders)
+        for split in ("train", "valid")
+    }
+
+    def same_codes(dataset, index, name, row):
+        return (dataset[index]["codes"].numpy() == written[name, "train"][row]).all()
+
+    task, _ = labelled_task(f"{folders[0]}:{folders[1]}", f"{tmp_path}/labels/a:{tmp_path}/labels/b")
+    for epoch, name in [(1, "a"), (2, "b"), (3, "a")]:
+        task.load_dataset("train", epoch=epoch)
+        dataset = task.dataset("train")
+        assert all(same_codes(dataset, row, name, row) for row in range(len(dataset)))
+    one, _ = labelled_task(f"{folders[0]}:{folders[1]}", f"{tmp_path}/labels/a")
+    stops(caplog, "names 1 folders, but `task.data` 2", one.load_dataset, "train", epoch=2)
+    mixed, _ = labelled_task(tmp_path, tmp_path / "labels", corpora={"a": "a", "b": "b"})
+    mixed.load_dataset("train", data_selector=None)
+    dataset = mixed.dataset("train")
+    assert all(same_codes(dataset, corpus << 40 | row, name, row) for corpus, name, row in [(0, "a", 1), (1, "b", 2)])
+    codes = dataset.collater([dataset[index] for index in (0, 1 << 40)])["net_input"]["codes"]
+    assert codes.shape[0] == 2 and (codes[0] != codes[1]).any()

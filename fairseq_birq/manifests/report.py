@@ -1,0 +1,140 @@
+"""What every corpus is collected in: utterances by split, and what was left out and why."""
+
+from collections import Counter
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+
+import numpy as np
+
+from fairseq_birq.data.audio_paths import parse_audio_path
+from fairseq_birq.data.manifest import split_rows
+from fairseq_birq.errors import UserError
+
+
+class Utterance(NamedTuple):
+    path: str  # relative to the corpus' root; `path:offset:samples` is a stretch of a long file, at the file's own rate
+    num_samples: int
+    sample_rate: int
+    text: Optional[str] = None
+
+    @property
+    def seconds(self) -> float:
+        return self.num_samples / self.sample_rate
+
+
+class Report:
+    """Utterances that fit, by split, and reason -> (how many, the first one) of what was left out.
+
+    min_seconds, max_seconds: shorter and longer utterances are left out
+    """
+
+    def __init__(self, min_seconds: float = 0.0, max_seconds: float = float("inf")):
+        self.min_seconds, self.max_seconds = min_seconds, max_seconds
+        self.splits: Dict[str, List[Utterance]] = {}
+        self.left_out: Dict[str, Tuple[int, str]] = {}
+        self._split_of: Dict[str, str] = {}
+
+    @property
+    def utterances(self) -> List[Utterance]:
+        return [utterance for utterances in self.splits.values() for utterance in utterances]
+
+    @property
+    def hours(self) -> float:
+        return hours(self.utterances)
+
+    def leave_out(self, reason: str, example: str) -> None:
+        count, first = self.left_out.get(reason, (0, example))
+        self.left_out[reason] = (count + 1, first)
+
+    def add(self, split: str, utterance: Utterance) -> None:
+        """Take an utterance, or leave it out for its path, length or text, or because it was taken before.
+
+        Its text is taken as words with single spaces between them.
+
+        Raises:
+            UserError: another split has the same audio.
+        """
+        other = self._split_of.get(utterance.path)
+        if other not in (None, split):
+            raise UserError(f"{utterance.path}: is in {other} and in {split}; no audio may be in two splits")
+        if utterance.text is not None:
+            utterance = utterance._replace(text=" ".join(utterance.text.split()))
+        reason = self._fault(utterance) if other is None else "the same audio a second time"
+        if reason is not None:
+            self.leave_out(reason, repr(utterance.path) if "path" in reason else utterance.path)
+            return
+        self._split_of[utterance.path] = split
+        self.splits.setdefault(split, []).append(utterance)
+
+    def hold_out(self, valid_fraction: float, seed: int, group: Callable[[str], str], split: str = "train") -> None:
+        """Move a share of the groups of `split` to `valid`, all utterances of a group together.
+
+        group: of a path, as the speaker
+
+        Raises:
+            UserError: the fraction is out of range, or there is a `valid` already.
+        """
+        check_fraction(valid_fraction)
+        if valid_fraction and "valid" in self.splits:
+            raise UserError("there is a split `valid` already; leave --valid-fraction out")
+        utterances = self.splits.get(split, [])
+        groups = sorted({group(utterance.path) for utterance in utterances})
+        held_out = {groups[row] for row in split_rows(groups, valid_fraction, seed)[1]}
+        parts = {True: [], False: []}
+        for utterance in utterances:
+            parts[group(utterance.path) in held_out].append(utterance)
+        if parts[True]:
+            self.splits[split], self.splits["valid"] = parts[False], parts[True]
+
+    def lines(self) -> List[str]:
+        """Hours, durations, sample rates and what was left out, for a terminal."""
+        utterances = self.utterances
+        seconds = np.array([utterance.seconds for utterance in utterances])
+        rates = Counter(utterance.sample_rate for utterance in utterances)
+        unit = unit_of(utterances)
+        lines = [f"audio       {len(seconds)} {unit}, {self.hours:.2f} h ({self.hours * 60:.1f} min)"]
+        if len(seconds):
+            lines.append(
+                f"durations   min {seconds.min():.2f} s, median {np.median(seconds):.2f} s, max {seconds.max():.2f} s"
+            )
+        lines.append("rates       " + ", ".join(f"{rate} Hz: {count} {unit}" for rate, count in sorted(rates.items())))
+        lines += [f"left out    {count}, {reason}; first: {first}" for reason, (count, first) in self.left_out.items()]
+        return lines if self.left_out else lines + ["left out    nothing"]
+
+    def _fault(self, utterance):
+        """Why an utterance cannot be taken, or None."""
+        path, text = utterance.path, utterance.text
+        if any(character in path for character in "\t\n\r"):
+            return "tab or line break in the path"
+        if utterance.seconds < self.min_seconds:
+            return f"shorter than {self.min_seconds} s"
+        if utterance.seconds > self.max_seconds:
+            return f"longer than {self.max_seconds} s"
+        if text is not None and not text:
+            return "empty transcript"
+        if text is not None and "|" in text:
+            return "transcript with `|`, which stands for the end of a word"
+        if text is not None and not _is_unicode(text):
+            return "transcript with half a character"
+        return None
+
+
+def _is_unicode(text) -> bool:
+    """Whether UTF-8 can write it: JSON may hold halves of surrogate pairs."""
+    try:
+        return bool(text.encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
+
+
+def hours(utterances: Sequence[Utterance]) -> float:
+    return sum(utterance.seconds for utterance in utterances) / 3600
+
+
+def unit_of(utterances: Sequence[Utterance]) -> str:
+    """`files` where every utterance is one, else `utterances`."""
+    return "utterances" if any(parse_audio_path(item.path).length is not None for item in utterances) else "files"
+
+
+def check_fraction(valid_fraction: float) -> None:
+    if not 0 <= valid_fraction < 1:
+        raise UserError(f"--valid-fraction must be >= 0 and < 1, but is {valid_fraction}")
