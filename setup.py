@@ -9,6 +9,8 @@ from setuptools import find_packages, setup
 
 DECODE = ["flashlight-text"]  # brings its own KenLM
 PLOT = ["matplotlib"]
+EXPORT = ["safetensors", "onnx", "onnxscript"]
+PARITY = ["transformers", "onnxruntime"]  # what exports are compared with
 DEV = DECODE + PLOT + ["pytest", "hypothesis", "kaldi-native-fbank", "ruff"]
 
 setup(
@@ -18,11 +20,13 @@ setup(
     python_requires=">=3.9",
     packages=find_packages(include=["fairseq_birq", "fairseq_birq.*"]),
     install_requires=["numpy", "soundfile", "soxr", "editdistance", "tqdm", "espeakng-loader"],
-    extras_require={"decode": DECODE, "plot": PLOT, "dev": DEV},
+    extras_require={"decode": DECODE, "plot": PLOT, "export": EXPORT, "parity": PARITY, "dev": DEV},
     entry_points={
         "console_scripts": [
             "birq-manifest = fairseq_birq.cli.manifest:main",
             "birq-labels = fairseq_birq.cli.labels:main",
+            "birq-export = fairseq_birq.cli.export:main",
+            "birq-doctor = fairseq_birq.cli.doctor:main",
         ]
     },
 )

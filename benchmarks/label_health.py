@@ -5,6 +5,7 @@ import torch
 from fairseq_birq.analysis.frames import collect, phones_of, read_alignment
 from fairseq_birq.analysis.label_quality import joint_counts, label_quality
 from fairseq_birq.analysis.linear_probe import linear_accuracy
+from fairseq_birq.data.label_store import LabelStore
 from fairseq_birq.metrics import perplexity
 from fairseq_birq.model import BirqModel
 
@@ -23,12 +24,23 @@ def code_quality(codes, phones, num_codes):
     return {"pnmi": pnmi(phones), "chance": pnmi(shuffled), "perplexity": float(perplexity(histograms).mean())}
 
 
+def stored_codes(folder):
+    """(M, N) int64: the labels of all frames of a split, as `birq-labels` wrote them."""
+    store = LabelStore(folder)
+    parts = [store.codes(row, 0, store.num_frames(row)) for row in range(store.info.num_utterances)]
+    return torch.cat([torch.from_numpy(part) for part in parts])
+
+
 def measure(checkpoint, data):
-    """Code quality of every target source (dev: dev.limsi.phn; train: train.phn) and probe accuracy of every layer."""
+    """Code quality of every active target source (dev: dev.limsi.phn; train: train.phn) and probe accuracy of every layer."""
     model = BirqModel.from_checkpoint(checkpoint)
     frontend, layers = model.speech_encoder.frontend, range(1, model.speech_encoder.encoder.num_layers + 1)
-    dev_codes, dev_hidden = collect(model, data / "dev.tsv", list(model.targets), layers)
-    train_codes, train_hidden = collect(model, data / "train.tsv", list(model.targets), layers)
+    computed = [name for name, source in model.targets.items() if source.active and name != "label_file"]
+    dev_codes, dev_hidden = collect(model, data / "dev.tsv", computed, layers)
+    train_codes, train_hidden = collect(model, data / "train.tsv", computed, layers)
+    if "label_file" in model.targets:
+        folder = model.targets["label_file"].path
+        dev_codes["label_file"], train_codes["label_file"] = stored_codes(folder / "dev"), stored_codes(folder / "train")
     num_codes, ids = next(iter(model.heads.values())).weight.shape[1], {}
     limsi = phones_of(frontend, data / "dev.tsv", read_alignment(data / "dev.limsi.phn"), {})
     train_phones, dev_phones = (
@@ -37,7 +49,7 @@ def measure(checkpoint, data):
     parts = {"dev": (dev_codes, limsi), "train": (train_codes, train_phones)}
     results = {
         name: {split: code_quality(codes[name], labels, num_codes) for split, (codes, labels) in parts.items()}
-        for name in model.targets
+        for name in dev_codes
     }
     results["probe"] = [
         round(100 * linear_accuracy(train_hidden[layer], train_phones, dev_hidden[layer], dev_phones), 2) for layer in layers

@@ -2,7 +2,8 @@
 
     python benchmarks/quality.py examples/best_rq/table.yaml --data ../shared/data --out runs/best_rq_table --jobs 2
 
-The table's YAML names rows (a pre-training and a fine-tuning configuration with overrides) and seeds. Every step is
+The table's YAML names rows (a pre-training and a fine-tuning configuration with overrides) and seeds. With `labels_from`
+a pre-training step learns the codes of a layer of another step's encoder (staged relabelling). Every step is
 one of fairseq's own commands in a process of its own; a step that is done is not run again, and one that was stopped
 goes on from its last checkpoint. Mean and standard deviation over seeds go between the two markers of the README
 beside the YAML, with the command, the seeds and the machine.
@@ -18,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import threading
+import time
 from collections import defaultdict
 from pathlib import Path
 
@@ -64,6 +66,40 @@ def train(step, data, folder, seed, threads, extra=()):
     return folder / CHECKPOINTS[step.get("checkpoint", "last")]
 
 
+def pretrain(step, steps, data_root, out, seed, threads):
+    """The checkpoint of a pre-training step; with `labels_from`, the step that makes its labels comes before.
+
+    steps: all of the table's, by name. Rows and rounds that name the same step share its run.
+    """
+    data, overrides = data_root / step["data"], [f"model.quantizer.seed={seed}"]
+    if "labels_from" in step:
+        teacher = pretrain(steps[step["labels_from"]["name"]], steps, data_root, out, seed, threads)
+        labels = out / "labels" / step["name"] / f"seed{seed}"
+        make_labels(step, teacher, data, labels, threads)
+        overrides.append(f"model.targets.label_file.path={labels}")
+    return train(step, data, out / "pretrain" / step["name"] / f"seed{seed}", seed, threads, overrides)
+
+
+def make_labels(step, teacher, data, folder, threads):
+    """Codes of a layer of `teacher` for `step`, as examples/relabelling/run.sh makes them; of `train` too, to be measured.
+
+    How many seconds it took goes into `done`.
+    """
+    config = yaml.safe_load((REPOSITORY / "examples" / step["config"]).read_text())
+    first, codes = config["dataset"]["train_subset"], config["model"]["quantizer"]
+    how = ["--layer", step["labels_from"]["layer"], "--num-codebooks", codes["num_codebooks"]]
+    how = [*how, "--codebook-size", codes["codebook_size"]]
+    with LOCKS[folder]:
+        if (folder / "done").exists():
+            return
+        start = time.monotonic()
+        for split in dict.fromkeys([first, config["dataset"]["valid_subset"], "train"]):
+            options = how if split == first else ["--like", folder / first]
+            command = [BIN / "birq-labels", teacher, data / f"{split}.tsv", folder / split, *options]
+            run(list(map(str, command)), folder / f"{split}.log", threads)
+        (folder / "done").write_text(f"{time.monotonic() - start:.0f}\n")
+
+
 def decode(checkpoint, data, subset, folder, threads, options=()):
     """Decode with fairseq-generate; return {"wer": %, "cer": %} over the whole subset."""
     command = [BIN / "fairseq-generate", data, "--user-dir", REPOSITORY / "fairseq_birq", "--task", "birq_asr"]
@@ -103,9 +139,7 @@ def run_row(row, seed, table, data_root, out, threads):
     extra, results = [], {}
     if "pretrain" in row:
         step = row["pretrain"]
-        overrides = [f"model.quantizer.seed={seed}"]
-        shared = out / "pretrain" / step["name"] / f"seed{seed}"
-        pretrained = train(step, data_root / step["data"], shared, seed, threads, overrides)
+        pretrained = pretrain(step, pretraining_steps(table), data_root, out, seed, threads)
         extra = [f"model.pretrained_path={pretrained}"]
         if table.get("labels"):
             results["labels"] = measured_labels(pretrained, data_root / step["data"])
@@ -123,9 +157,15 @@ def run_row(row, seed, table, data_root, out, threads):
     return results
 
 
+def pretraining_steps(table):
+    """The table's pre-training steps by name."""
+    return {row["pretrain"]["name"]: row["pretrain"] for row in table["rows"] if "pretrain" in row}
+
+
 def measured_labels(checkpoint, data):
     """Label quality of a pre-trained checkpoint, measured once and kept beside it."""
-    kept = checkpoint.parent / "labels.json"
+    last = checkpoint.name == CHECKPOINTS["last"]
+    kept = checkpoint.with_name("labels.json" if last else f"labels_{checkpoint.stem}.json")
     with LOCKS[kept]:
         if not kept.exists():
             kept.write_text(json.dumps(label_health.measure(checkpoint, data)))
@@ -163,27 +203,23 @@ def result_lines(results):
 
 
 def label_lines(results):
-    """The table of what the labels and layers say about phones; empty where no row measured them."""
-    found = {name: [row["labels"] for row in rows if "labels" in row] for name, rows in results.items()}
-    sources = [("anchor", "raw_input"), ("enhanced", "own_layer")]
-    measures = ("PNMI dev (shuffled)", "PNMI train (shuffled)", "perplexity")
-    header = [f"{title} {measure}" for title, _ in sources for measure in measures]
-    lines = [f"| row | {' | '.join(header)} | phone probe per layer |", "| --- |" + " --- |" * (len(header) + 1)]
-    for name, rows in found.items():
-        cells = []
-        for _, source in sources:
-            parts = [row[source] for row in rows if source in row]
-            cells += [pnmi_cell([part[split] for part in parts]) for split in ("dev", "train")]
-            cells.append(summarise([part["train"]["perplexity"] for part in parts]) if parts else "–")
-        if rows:
-            cells.append(", ".join(summarise(layer) for layer in zip(*[row["probe"] for row in rows])))
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines if any(found.values()) else []
+    """What the labels and layers say about phones, a line per target source; empty where no row measured them."""
+    lines = ["| row | labels | PNMI dev (shuffled) | PNMI train (shuffled) | perplexity | phone probe per layer |"]
+    lines.append("| --- |" + " --- |" * 5)
+    for name, rows in results.items():
+        measured = [row["labels"] for row in rows if "labels" in row]
+        if not measured:
+            continue
+        probe = ", ".join(summarise(layer) for layer in zip(*[row["probe"] for row in measured]))
+        for source in (key for key in measured[0] if key != "probe"):
+            parts = [row[source] for row in measured]
+            cells = [pnmi_cell([part[split] for part in parts]) for split in ("dev", "train")]
+            cells.append(summarise([part["train"]["perplexity"] for part in parts]))
+            lines.append(f"| {name} | {source} | {' | '.join(cells)} | {probe} |")
+    return lines if len(lines) > 2 else []
 
 
 def pnmi_cell(parts):
-    if not parts:
-        return "–"
     return f"{statistics.mean(p['pnmi'] for p in parts):.3f} ({statistics.mean(p['chance'] for p in parts):.3f})"
 
 
@@ -215,6 +251,10 @@ def main():
     unknown = set(args.rows or ()) - {row["name"] for row in table["rows"]}
     if unknown:
         parser.error(f"{args.table} has no row {sorted(unknown)}")
+    steps = pretraining_steps(table)
+    teachers = {step["labels_from"]["name"] for step in steps.values() if "labels_from" in step}
+    if teachers - set(steps):
+        parser.error(f"{args.table} has no pre-training step {sorted(teachers - set(steps))}, which `labels_from` names")
     rows = [row for row in table["rows"] if not args.rows or row["name"] in args.rows]
     threads = max(1, os.cpu_count() // args.jobs)
     data, out = args.data.resolve(), args.out.resolve()

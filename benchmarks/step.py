@@ -7,6 +7,11 @@
 Forward and backward of whole steps and of their parts; times in turns, memory in a process each. Ours and HuBERT have
 the same fairseq Transformer; HuBERT has its default CNN, 500 classes and its default masking.
 
+Latent-RQ's rows, with BEST-RQ beside them, have the 17 layers of examples/latent_rq/librispeech_base.yaml, their 6 target
+layers of the first 11, and N = 18; d, feed-forward, V and the width of heads are a quarter, so that heads and encoder keep
+their proportion. Their target for memory adds weights and gradients to the extra peak. `--only "17 layers"` does these alone;
+they are not in the times above.
+
 BiRQ has the paper's settings and takes its labels from layer 3 of 4: the same encoder as BEST-RQ's, at k/K = 0.75 where
 the paper has 0.7; its bounds are made with 0.75.
 """
@@ -23,6 +28,9 @@ BATCH, SECONDS, SAMPLE_RATE = 8, 10.0, 16000
 LAYERS, DIM, FFN_DIM, HEADS, KERNEL = 4, 256, 1024, 4, 31
 LABEL_LAYER, VIEWS = 3, 4
 WEIGHTS = {"raw_input": 2.4, "own_layer": 0.1}
+DEEP = dict(name="conformer", num_layers=17, dim=128, ffn_dim=512, num_heads=8, conv_kernel=KERNEL, positions="relative")
+DEEP_QUANTIZER = dict(codebook_size=1024, codebook_dim=16, num_codebooks=18)
+TARGET_LAYERS, DEEP_VIEWS = [6, 7, 8, 9, 10, 11], 2
 TURNS = dict(rounds=5, slow_rounds=3, slow_seconds=3.0)
 ENCODERS = ("Transformer", "Conformer")
 HUBERT = "HuBERT step (fairseq)"
@@ -37,14 +45,14 @@ def waveform(seconds):
     return wave, torch.zeros(wave.shape, dtype=torch.bool)
 
 
-def best_rq(encoder, **settings):
-    """A model that has BEST-RQ's targets unless `settings` of `model` name others."""
+def best_rq(name, **settings):
+    """A model with an encoder of that name, and BEST-RQ's targets, unless `settings` of `model` say otherwise."""
     from omegaconf import OmegaConf
 
     from fairseq_birq.config import BirqConfig
     from fairseq_birq.model import BirqModel
 
-    sizes = dict(name=encoder.lower(), num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
+    sizes = dict(name=name.lower(), num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
     settings = {"encoder": sizes, "mask": {"start_prob": 0.013}, **settings}
     return BirqModel.build_model(OmegaConf.merge(OmegaConf.structured(BirqConfig), settings)).train()
 
@@ -56,8 +64,20 @@ def birq(encoder, target_grad_scale=1.0, **settings):
     return best_rq(encoder, targets={"use": ["raw_input", "own_layer"], "own_layer": own_layer}, **settings)
 
 
-def our_step(build, encoder, **settings):
-    model = build(encoder, **settings)
+def deep_best_rq(**settings):
+    return best_rq("Conformer", **{"encoder": DEEP, "quantizer": DEEP_QUANTIZER, "mask": {"start_prob": 0.0127}, **settings})
+
+
+def latent_rq(**settings):
+    """In its first stage after a target update."""
+    snapshot = dict(layers=TARGET_LAYERS, target_updates=[1])
+    model = deep_best_rq(targets={"use": ["snapshot"], "snapshot": snapshot}, **settings)
+    model.set_num_updates(1)
+    return model
+
+
+def our_step(build, *encoder, **settings):
+    model = build(*encoder, **settings)
 
     def step(seconds):
         wave, padding_mask = waveform(seconds)
@@ -146,12 +166,11 @@ def frontend_part():
     return step
 
 
-def targets_part():
+def targets_part(model, source):
     """Codes of the masked frames from features that the frontend has made already."""
     from fairseq_birq.masking import utterance_keys
     from fairseq_birq.targets.base import TargetInputs
 
-    model = best_rq("Transformer")
     inputs = {}
 
     def step(seconds):
@@ -161,7 +180,7 @@ def targets_part():
             steps = torch.zeros(BATCH, features.x.shape[1] // 4, dtype=torch.bool)
             mask = model.masker.sample(steps, utterance_keys(1, 0, torch.arange(BATCH)))
             inputs[seconds] = TargetInputs(wave, padding_mask, features, steps, mask)
-        model.targets["raw_input"](inputs[seconds])
+        model.targets[source](inputs[seconds])
 
     return step
 
@@ -210,12 +229,16 @@ def parts():
         rows[f"BiRQ detached, {name}"] = partial(our_step, birq, name, target_grad_scale=0.0)
         rows[f"BiRQ, {VIEWS} views, {name}"] = partial(our_step, birq, name, masked_views=VIEWS)
         rows[f"part: encoder, {name}"] = partial(our_encoder, name)
+    rows["17 layers: BEST-RQ"] = partial(our_step, deep_best_rq)
+    rows["17 layers: Latent-RQ"] = partial(our_step, latent_rq)
+    rows[f"17 layers: Latent-RQ, {DEEP_VIEWS} views"] = partial(our_step, latent_rq, masked_views=DEEP_VIEWS)
+    rows["17 layers: part: Latent-RQ's targets"] = lambda: targets_part(latent_rq(), "snapshot")
     for positions in ("rel_pos", "rope"):
         rows[f"fairseq's Conformer, {positions}"] = partial(fairseq_conformer, positions)
     return {
         **rows,
         "part: frontend": frontend_part,
-        "part: targets": targets_part,
+        "part: targets": lambda: targets_part(best_rq("Transformer"), "raw_input"),
         "part: heads and loss": heads_part,
         "part: soft labels and loss": soft_labels_part,
     }
@@ -225,7 +248,7 @@ def make(name, seconds):
     """A call of one row's step, after a short one that loads every library."""
     torch.manual_seed(0)
     step = parts()[name]()
-    step(seconds if name == "part: targets" else min(1.0, seconds))
+    step(seconds if name.endswith("targets") else min(1.0, seconds))
     return lambda: step(seconds)
 
 
@@ -248,8 +271,13 @@ def main():
 
 
 def report(rows, seconds):
-    title = f"training step, {BATCH} x {seconds:g} s, {LAYERS} x {DIM}, {torch.get_num_threads()} threads"
-    print_table(title + " (ratios to BEST-RQ's step with the Transformer)", rows, "BEST-RQ, Transformer")
+    title = f"training step, {BATCH} x {seconds:g} s, {torch.get_num_threads()} threads"
+    deep = {name: row for name, row in rows.items() if name.startswith("17 layers")}
+    shallow = {name: row for name, row in rows.items() if name not in deep}
+    if shallow:
+        print_table(f"{title}, {LAYERS} x {DIM} (ratios to BEST-RQ with the Transformer)", shallow, "BEST-RQ, Transformer")
+    if deep:
+        print_table(f"{title}, {DEEP['num_layers']} x {DEEP['dim']}", deep, "17 layers: BEST-RQ")
     rows = defaultdict(lambda: NOT_MEASURED, rows)
     best = rows["BEST-RQ, Transformer"]
     if "error" not in rows[HUBERT]:
@@ -261,6 +289,7 @@ def report(rows, seconds):
     print_target("targets <= 0.02 of the step", rows["part: targets"], best, "seconds", 0.02)
     for name in ENCODERS:
         report_birq(rows, name)
+    report_latent_rq(rows)
 
 
 def report_birq(rows, name):
@@ -275,6 +304,27 @@ def report_birq(rows, name):
         formula = f"1.05 (1 + {LABEL_LAYER / LAYERS:g} x {share:.2f} / {passes}) = {bound:.3g}"
         print_target(f"BiRQ's {text} <= {formula} of BEST-RQ's step, {name}", row, best, "seconds", bound)
     print_target(f"BiRQ's memory <= 1.8 of BEST-RQ's, {name}", joined, best, "extra_bytes", 1.8)
+
+
+def report_latent_rq(rows):
+    """Latent-RQ against BEST-RQ of the same depth and N; the paper's step takes 1.28 of it (PMLR 312:78-93, section 4)."""
+    best, latent, views = (rows[f"17 layers: {name}"] for name in ("BEST-RQ", "Latent-RQ", f"Latent-RQ, {DEEP_VIEWS} views"))
+    if any("error" in row for row in (best, latent, views)):
+        return print("target: Latent-RQ beside BEST-RQ: not available")
+    one_view = {"seconds": views["seconds"] / DEEP_VIEWS}
+    print_target("Latent-RQ's step <= 1.2 of BEST-RQ's, 17 layers", latent, best, "seconds", 1.2)
+    print_target(f"Latent-RQ's time per view of {DEEP_VIEWS} <= 1.12 of BEST-RQ's step", one_view, best, "seconds", 1.12)
+    best, latent = (
+        {"extra_bytes": row["extra_bytes"] + held_bytes(build())}
+        for row, build in ((best, deep_best_rq), (latent, latent_rq))
+    )
+    print_target("Latent-RQ's memory <= 1.15 of BEST-RQ's, with weights and gradients", latent, best, "extra_bytes", 1.15)
+
+
+def held_bytes(model):
+    """Weights, buffers and gradients."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    return sum(x.numel() * x.element_size() for x in [*model.parameters(), *model.buffers(), *trained])
 
 
 if __name__ == "__main__":

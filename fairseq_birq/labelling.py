@@ -120,7 +120,10 @@ def _codes_of(folder, sha256) -> Union[LayerCodes, SourceCodes]:
     info = label_store.read_info(folder)
     if info.checkpoint_sha256 != sha256:
         raise UserError(f"{folder}: its labels were made with another checkpoint; name that one, or choose --layer or --source")
-    return (LayerCodes if "layer" in info.source else SourceCodes)(**info.source)
+    try:
+        return (LayerCodes if "layer" in info.source else SourceCodes)(**info.source)
+    except TypeError as error:
+        raise UserError(f"{folder}/labels.json: its `source` is not what birq-labels writes ({error})") from None
 
 
 def _command(checkpoint, manifest, out, codes, like) -> str:

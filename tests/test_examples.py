@@ -1,4 +1,4 @@
-"""The recipes of BiRQ's published sizes: parameters, pairs that differ in the labels alone, commands of the READMEs."""
+"""The recipes of published sizes: parameters, pairs that differ in the labels alone, commands of the READMEs."""
 
 import re
 import shlex
@@ -56,6 +56,39 @@ def test_models_have_the_published_numbers_of_parameters(repository, parameters_
     assert count == pytest.approx(MILLIONS[name] * 1e6, rel=0.03)
     (said,) = re.findall(r"\(([\d.]+) M parameters\)", (repository / "examples" / "birq" / f"{name}.yaml").read_text())
     assert f"{count / 1e6:.1f}" == said
+
+
+def test_latent_rq_has_the_published_size_layers_and_stages(repository, parameters_without_memory):
+    """PMLR 312:78-93: about 150 M parameters, 18 x 4096 x 16 on its layers 5-10, 40 % of the frames masked."""
+    config = recipe(repository, "latent_rq/librispeech_base")
+    model = BirqModel.build_model(model_config(config, BirqConfig))
+    trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert trained == pytest.approx(150e6, rel=0.03)
+    for page in ("librispeech_base.yaml", "README.md"):
+        assert f"{trained / 1e6:.1f} M trained parameters" in (repository / "examples" / "latent_rq" / page).read_text()
+    snapshot, encoder, mask = model.targets["snapshot"], config["model"]["encoder"], config["model"]["mask"]
+    assert (encoder["num_layers"], encoder["dim"], encoder["ffn_dim"]) == (17, 512, 2048)
+    assert snapshot.target_updates == (100000, 250000, 400000) == tuple(config["lr_scheduler"]["target_updates"])
+    assert config["optimization"]["max_update"] == 500000
+    assert [tuple(quantizer.codebook.shape) for quantizer in snapshot.quantizers] == [(3, 4096, 16)] * 6
+    assert 1 - (1 - mask["start_prob"]) ** (mask["span_ms"] / 10) == pytest.approx(0.4, abs=0.001)
+
+
+def test_latent_rqs_layer_choices_are_one_line_overrides(repository):
+    """The paper's numbers, one smaller than ours; each choice shares out all 18 codebooks. Layers are made narrow here."""
+    text = (repository / "examples" / "latent_rq" / "README.md").read_text()
+    choices = re.findall(r"^\| ([−\d][^|]*) \| `(model\.targets\.snapshot\.layers=.*)` \|$", text, re.MULTILINE)
+    config = recipe(repository, "latent_rq/librispeech_base")["model"]
+    config["encoder"].update(dim=8, ffn_dim=8, num_heads=2)
+    config["quantizer"]["codebook_size"] = 16
+    for theirs, override in choices:
+        made = OmegaConf.merge(model_config({"model": config}, BirqConfig), OmegaConf.from_dotlist([override.split(".", 1)[1]]))
+        numbers = [int(number.replace("−", "-")) for number in re.findall(r"−?\d+", theirs)]
+        expected = list(range(numbers[0], numbers[1] + 1)) if "…" in theirs else numbers
+        snapshot = BirqModel.build_model(made).targets["snapshot"]
+        assert snapshot.layers == tuple(number + 1 for number in expected)
+        assert sum(quantizer.num_codebooks for quantizer in snapshot.quantizers) == 18
+    assert len(choices) == 6
 
 
 @pytest.mark.parametrize("name", sorted(MILLIONS))

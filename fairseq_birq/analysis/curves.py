@@ -17,7 +17,7 @@ Log = Dict[str, Dict[int, Dict[str, float]]]  # group ("train_inner", "train", a
 @dataclass
 class Line:
     label: str
-    points: Dict[int, float]  # update -> value
+    points: Dict[float, float]  # x, as the update -> value
 
 
 @dataclass
@@ -25,6 +25,7 @@ class Panel:
     title: str
     unit: str
     lines: List[Line]
+    x: str = "updates"
 
 
 def read_log(path) -> Log:
@@ -141,7 +142,7 @@ def _draw_panel(axes, panel):
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
         marker = "o" if len(updates) < 3 else None
         axes.plot(updates, values, style, color=colour, label=line.label, linewidth=1.8, marker=marker)
-    axes.set(title=panel.title, xlabel="updates", ylabel=panel.unit)
+    axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.unit)
     axes.set_ylim(0, 1.08 * max(max(line.points.values()) for line in panel.lines if line.points) or 1)
     axes.grid(alpha=0.3)
     axes.legend(frameon=False, fontsize="small")

@@ -1,6 +1,6 @@
 """All frames of a corpus: what a model's layers and target sources make of them, and which phone each one carries."""
 
-import csv
+import math
 from collections import defaultdict
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence, Tuple
@@ -11,6 +11,7 @@ from torch import Tensor
 from fairseq_birq.analysis.label_quality import frame_phones
 from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_manifest
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 from fairseq_birq.soft_codes import SoftCodes
 from fairseq_birq.targets.base import TargetInputs
@@ -23,19 +24,26 @@ def read_alignment(path) -> Alignment:
     """A table with the columns utt_index, start_s, end_s and phone, tab-separated.
 
     Raises:
-        UserError: a column is missing, or a row is no interval.
+        UserError: the file is missing or not UTF-8, a column is missing, or a row is no interval.
     """
-    intervals = defaultdict(list)
-    with open(path, newline="") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path}: has no column {missing}; an alignment needs {list(_COLUMNS)}, tab-separated")
-        for number, row in enumerate(rows, start=2):
-            try:
-                intervals[int(row["utt_index"])].append((float(row["start_s"]), float(row["end_s"]), row["phone"]))
-            except (TypeError, ValueError):
-                raise UserError(f"{path}, line {number}: not an interval: {list(row.values())}") from None
+    lines, intervals = text_lines(path, "alignment"), defaultdict(list)
+    columns = next(lines, (1, ""))[1].split("\t")
+    missing = [column for column in _COLUMNS if column not in columns]
+    if missing:
+        raise UserError(f"{path}: has no column {missing}; an alignment needs {list(_COLUMNS)}, tab-separated")
+    places = [columns.index(column) for column in _COLUMNS]
+    for number, line in lines:
+        if not line:
+            continue
+        cells = line.split("\t")
+        try:
+            row, start, end, phone = (convert(cells[place]) for convert, place in zip((int, float, float, str), places))
+            valid = row >= 0 and 0 <= start <= end < math.inf
+        except (IndexError, ValueError):
+            valid = False
+        if not valid:
+            raise UserError(f"{path}, line {number}: not an interval: {cells}")
+        intervals[row].append((start, end, phone))
     return intervals
 
 

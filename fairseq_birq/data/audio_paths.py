@@ -13,7 +13,7 @@ import re
 from dataclasses import dataclass
 from typing import Optional
 
-_PART = re.compile(r"(.+):([0-9]+):([0-9]+)", re.DOTALL)
+_PART = re.compile(r"(.+):([0-9]{1,18}):([0-9]{1,18})", re.DOTALL)  # fits 64 bits
 
 
 @dataclass(frozen=True)

@@ -171,7 +171,10 @@ class AudioDataset(BatchesByLength):
                 f"{self.manifest.audio_path(index)}: has {first + wanted} frames, but {labelled} labels in "
                 f"{self.frame_labels.folder}; if it was unreadable or another file then, make the labels again"
             )
-        return torch.from_numpy(self.frame_labels.codes(index, first, wanted))
+        try:
+            return torch.from_numpy(self.frame_labels.codes(index, first, wanted))
+        except UserError as error:
+            raise AudioError(f"{self.manifest.audio_path(index)}: {error}") from None
 
     def _crop(self, row, id_):
         """(first sample, number of samples) to read; -1 reads all."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from fairseq_birq.data.manifest_index import IndexedRows, open_index
 from fairseq_birq.data.manifest_rows import Columns, parse_root, row_blocks
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 
 INDEX_FROM_BYTES = 8 << 20  # about 150,000 rows; smaller manifests are parsed and kept in memory
@@ -126,13 +127,9 @@ def read_labels(path, expected_lines: int) -> List[str]:
     """Lines of a label file that runs parallel to a manifest's rows.
 
     Raises:
-        UserError: the file is missing or has another number of lines.
+        UserError: the file is missing, not UTF-8, or has another number of lines.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such label file; it needs one line per row of the manifest")
-    with open(path, encoding="utf-8") as file:
-        lines = [line.rstrip("\r\n") for line in file]
+    lines = [line for _, line in text_lines(path, "label file; it needs one line per row of the manifest")]
     if len(lines) != expected_lines:
         raise UserError(
             f"{path}: has {len(lines)} lines, but the manifest beside it has {expected_lines} rows; "

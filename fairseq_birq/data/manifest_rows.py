@@ -10,7 +10,7 @@ from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.errors import UserError
 
 BLOCK_BYTES = 1 << 22
-MAX_DIGITS = 18  # of a sample count: fits 64 bits
+MAX_DIGITS = 13  # of a sample count: times any sample rate it fits into 64 bits
 _NOT_SEPARATORS = bytes(set(range(256)) - set(b"\t\n"))
 
 
@@ -90,7 +90,10 @@ def _parse_row(line, where):
         raise UserError(f"{where}: must be `path<TAB>num_samples`, but is {os.fsdecode(line)!r}")
     count = fields[1].strip()
     if not count.isdigit() or len(count) > MAX_DIGITS:
-        raise UserError(f"{where}: the number of samples must be a whole number >= 0, but is {os.fsdecode(count)!r}")
+        raise UserError(
+            f"{where}: the number of samples must be a whole number >= 0 of at most {MAX_DIGITS} digits, but is "
+            f"{os.fsdecode(count[:30])!r}"
+        )
     return fields[0], int(count)
 
 
