@@ -1,5 +1,6 @@
 """The manifests of a run: their lengths, and the audio of the first, the last and some random rows."""
 
+import os
 from collections import Counter
 from pathlib import Path
 from typing import List
@@ -17,14 +18,28 @@ READ_SECONDS = 60.0  # of a longer file, its beginning and its last sample
 def check_data(cfg, num_rows: int = 200, seed: int = 1) -> List[Check]:
     """Checks of every split that training or validation reads."""
     checks = []
-    for split in splits_of(cfg):
+    for path in manifests_of(cfg):
         try:
-            manifest = read_manifest(Path(cfg.task.data).absolute() / f"{split}.tsv")
+            manifest = read_manifest(path)
         except UserError as error:
             checks.append(problem("data", str(error)))
         else:
             checks += check_audio(manifest, cfg.task, num_rows, seed) + check_lengths(manifest, cfg)
     return checks
+
+
+def manifests_of(cfg) -> List[Path]:
+    """Manifests of every split: of all corpora, or, where the data has shards, of all for training and the first for others."""
+    found = []
+    for split in splits_of(cfg):
+        folders = [cfg.task.data]
+        if cfg.task.get("corpora"):
+            folders = [Path(cfg.task.data) / folder for folder in cfg.task.corpora.values()]
+        elif "corpora" in cfg.task:
+            shards = cfg.task.data.split(os.pathsep)
+            folders = shards if split == cfg.dataset.train_subset else shards[:1]
+        found += [Path(folder).absolute() / f"{split}.tsv" for folder in folders]
+    return found
 
 
 def splits_of(cfg) -> List[str]:

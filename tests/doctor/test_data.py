@@ -1,3 +1,4 @@
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -6,7 +7,7 @@ import soundfile
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import PretrainingTaskConfig
-from fairseq_birq.doctor.data import check_data, sampled_rows
+from fairseq_birq.doctor.data import check_data, manifests_of, sampled_rows
 from tests.synth import tone, truncate, write_audio, write_manifest, write_nan_audio
 
 
@@ -18,6 +19,14 @@ def settings(folder, max_tokens=None, train="train", **task):
 
 def lines(*arguments, **task):
     return {check.subject: check.line() for check in check_data(settings(*arguments, **task))}
+
+
+def test_every_shard_and_corpus_is_looked_at(tmp_path):
+    cfg = settings(f"{tmp_path}/a:{tmp_path}/b")
+    cfg.dataset.disable_validation = False
+    assert manifests_of(cfg) == [tmp_path / name for name in ("a/train.tsv", "b/train.tsv", "a/valid.tsv")]
+    cfg = settings(tmp_path, corpora={"x": "a", "y": "/b"})
+    assert manifests_of(cfg) == [tmp_path / "a" / "train.tsv", Path("/b/train.tsv")]
 
 
 def test_good_audio_is_one_line_each(tmp_path):
