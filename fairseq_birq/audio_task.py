@@ -1,13 +1,21 @@
 """What every task of this package does alike: batches of audio, and errors that a user can read."""
 
+from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 
 from fairseq_birq.data.dataset import raise_user_error
 from fairseq_birq.errors import reports_user_errors
+from fairseq_birq.preemption import LOG_KEY
 
 
 class AudioTask(FairseqTask):
-    """Base of the tasks over `AudioDataset`: a bad batch stops the run with one line instead of a traceback."""
+    """Base of the tasks over `AudioDataset`: a bad batch stops the run with one line instead of a traceback.
+
+    Where `resuming.py` has set them, training skips bad updates and learns that it was asked to leave.
+    """
+
+    bad_updates = None  # a `BadUpdates`
+    leave_request = None  # a `LeaveRequest`
 
     @property
     def source_dictionary(self):
@@ -25,9 +33,31 @@ class AudioTask(FairseqTask):
         return super().get_batch_iterator(*args, **kwargs)
 
     @reports_user_errors
-    def train_step(self, sample, *args, **kwargs):
+    def train_step(self, sample, model, criterion, *args, **kwargs):
         raise_user_error(sample)
-        return super().train_step(sample, *args, **kwargs)
+        if self.bad_updates is not None:
+            criterion = self.bad_updates.watched(criterion)
+        loss, sample_size, logging_output = super().train_step(sample, model, criterion, *args, **kwargs)
+        if self.leave_request is not None:
+            logging_output[LOG_KEY] = int(self.leave_request.asked)
+        return loss, sample_size, logging_output
+
+    def optimizer_step(self, optimizer, model, update_num):
+        if self.bad_updates is None or not self.bad_updates.skipping:
+            super().optimizer_step(optimizer, model, update_num)
+
+    @reports_user_errors
+    def reduce_metrics(self, logging_outputs, criterion):
+        """As in fairseq; a bad update logs nothing but that it was one."""
+        if not criterion.training or self.bad_updates is None:
+            return super().reduce_metrics(logging_outputs, criterion)
+        self.leave_request.read(logging_outputs)
+        metrics.log_scalar("bad_updates", self.bad_updates.count, weight=0)
+        if self.bad_updates.skipping:
+            self.bad_updates.check()
+            metrics.log_scalar("loss", float("nan"), weight=0, round=4)
+            return None
+        return super().reduce_metrics(logging_outputs, criterion)
 
     @reports_user_errors
     def valid_step(self, sample, *args, **kwargs):

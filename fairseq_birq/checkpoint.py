@@ -20,11 +20,16 @@ _PREFIX = "speech_encoder."
 _CONFIGS = {"birq": BirqConfig, "birq_ctc": BirqCtcConfig}
 
 
+class DamagedCheckpoint(UserError):
+    """A checkpoint file that is cut short or garbled."""
+
+
 def load_checkpoint(path) -> dict:
     """The content of a fairseq checkpoint, on the CPU.
 
     Raises:
-        UserError: the file is missing, cut short, or holds anything but tensors and plain values.
+        UserError: the file is missing, or holds anything but tensors and plain values.
+        DamagedCheckpoint: it is cut short.
     """
     path = Path(path)
     if not path.is_file():
@@ -34,7 +39,7 @@ def load_checkpoint(path) -> dict:
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {path} holds more than tensors and plain values and was refused: {error}") from None
     except (RuntimeError, EOFError, OSError) as error:
-        raise UserError(f"checkpoint {path} cannot be read; it may be cut short: {error}") from None
+        raise DamagedCheckpoint(f"checkpoint {path} cannot be read; it may be cut short: {error}") from None
 
 
 def load_speech_encoder_state(path) -> Tuple[DictConfig, Dict[str, Tensor]]:

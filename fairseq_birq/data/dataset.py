@@ -2,12 +2,17 @@
 
 import logging
 import math
+import multiprocessing
+import os
+import signal
+import threading
 from typing import List, Optional
 
 import numpy as np
 import torch
 from fairseq.data import FairseqDataset
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from fairseq_birq.data.audio import AudioError, probe, read
 from fairseq_birq.data.label_store import LabelStore
@@ -69,6 +74,7 @@ class AudioDataset(FairseqDataset):
         # Shared with worker processes, which outlive epochs.
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
         self._is_bad = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
+        self._in_worker = False
 
     def __len__(self):
         return len(self.manifest)
@@ -78,6 +84,9 @@ class AudioDataset(FairseqDataset):
 
         With frame labels also "codes": (T, N) long.
         """
+        if not self._in_worker and get_worker_info() is not None:
+            self._in_worker = True
+            _obey_the_training_process_alone()
         index = int(index)
         offset, count = self._crop(index)
         item = {"id": index}
@@ -241,6 +250,24 @@ class AudioDataset(FairseqDataset):
             f"{self.manifest.path}: {count} of {len(self)} audio files cannot be used, and bad_audio_budget allows "
             f"{self.bad_rows_allowed}; the last one: {bad[-1]['bad']}"
         )
+
+
+def _obey_the_training_process_alone() -> None:
+    """In a worker process: outlive the signals by which a cluster asks the whole job to leave.
+
+    The training process still needs batches until its update is done, and dies with the first worker that is killed.
+    Its own SIGTERM, by which it ends its workers, ends this one.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    training_process = multiprocessing.parent_process().pid
+
+    def wait():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training_process:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def raise_user_error(batch) -> None:
