@@ -29,21 +29,17 @@ def settle(save_dir) -> Optional[dict]:
     Raises:
         UserError: there are checkpoints, but none can be read.
     """
-    folder, damaged = Path(save_dir), []
+    folder = Path(save_dir)
     last, best = folder / "checkpoint_last.pt", folder / "checkpoint_best.pt"
     for rest in folder.glob("*.pt.tmp"):
         logger.warning(f"removing {rest}: a checkpoint that was being written when the run was killed")
         rest.unlink()
-    whole = _first_whole([last], damaged)
-    whole.update(_first_whole(_numbered_after(last, whole.get(last)), damaged))
+    whole = _first_whole([last])
+    whole.update(_first_whole(_numbered_after(last, whole.get(last))))
     if last not in whole:
-        whole.update(_first_whole([best], damaged))
-    if not whole and damaged:
-        raise UserError(
-            f"{folder} holds checkpoints, but none can be read: {', '.join(map(str, damaged))}. Bring one back from a "
-            "copy, or set another `checkpoint.save_dir` to start anew"
-        )
+        whole.update(_first_whole([best]))
     if not whole:
+        _check_none_damaged(folder)
         return None
     newest = max(whole, key=lambda path: whole[path]["place"])
     if newest != last:
@@ -52,15 +48,23 @@ def settle(save_dir) -> Optional[dict]:
     return whole[newest]
 
 
-def _first_whole(paths, damaged: list) -> dict:
+def _check_none_damaged(folder: Path) -> None:
+    damaged = sorted(map(str, folder.glob("*.damaged")))
+    if damaged:
+        raise UserError(
+            f"{folder} holds checkpoints, but none can be read: {', '.join(damaged)}. Bring one back from a copy, or set "
+            "another `checkpoint.save_dir` to start anew"
+        )
+
+
+def _first_whole(paths) -> dict:
     """{path: what `settle` returns} of the first one that can be read; the damaged ones before it are renamed."""
     for path in filter(Path.exists, paths):
         try:
             return {path: _summary(load_checkpoint(path), path)}
         except DamagedCheckpoint as error:
-            damaged.append(path.with_name(f"{path.name}.damaged"))
-            logger.warning(f"{error}. It is kept as {damaged[-1].name}")
-            os.replace(path, damaged[-1])
+            logger.warning(f"{error}. It is kept as {path.name}.damaged")
+            os.replace(path, f"{path}.damaged")
     return {}
 
 

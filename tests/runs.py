@@ -3,20 +3,25 @@
 As fairseq's command, without the seconds of its start-up; so a run can be killed, or go wrong, many times in a test.
 """
 
+import io
 import logging
 import multiprocessing
 import os
 import resource
 import sys
+import time
 from pathlib import Path
 
 import torch
 import yaml
 from fairseq.dataclass.configs import FairseqConfig
+from fairseq.distributed.utils import call_main
 from fairseq_cli.train import main
 from omegaconf import OmegaConf
 
-import fairseq_birq  # noqa: F401
+from fairseq_birq import saving
+from fairseq_birq.criterion import BirqCriterion
+from fairseq_birq.model import BirqModel
 from tests.synth import write_manifest
 
 CONTEXT = multiprocessing.get_context("forkserver")
@@ -80,7 +85,59 @@ def _train(cfg, log, before):
     torch.set_num_threads(1)
     if before is not None:
         before()
-    main(OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg))
+    call_main(OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg), main)
+
+
+def gloo(rank, world_size, port):
+    """Changes that make a run one of several processes."""
+    parts = {"distributed_rank": rank, "distributed_world_size": world_size, "distributed_backend": "gloo"}
+    parts.update(distributed_init_method=f"tcp://127.0.0.1:{port}", distributed_no_spawn=True, ddp_backend="legacy_ddp")
+    return {"distributed_training": parts}
+
+
+def signal_at(update, number):
+    """Send the process and its workers a signal while it makes the update after `update`."""
+    forward = BirqCriterion.forward
+
+    def signalled(self, model, sample, reduce=True):
+        if self.training and model.num_updates == update:
+            os.killpg(os.getpgid(0), number)
+        return forward(self, model, sample, reduce)
+
+    BirqCriterion.forward = signalled
+
+
+def poison(updates):
+    """Not-a-numbers enter the model in the updates after these."""
+    forward = BirqModel.forward
+
+    def poisoned(self, waveform, *args, **kwargs):
+        bad = self.training and self.num_updates in updates
+        return forward(self, waveform * float("nan") if bad else waveform, *args, **kwargs)
+
+    BirqModel.forward = poisoned
+
+
+def slow_saving(seconds=0.1):
+    """Half of a checkpoint is on the disk for a while before the other half is."""
+    dump = torch.save
+
+    def slowly(content, file):
+        file.write(content[: len(content) // 2])
+        file.flush()
+        time.sleep(seconds)
+        file.write(content[len(content) // 2 :])
+
+    def save(obj, file):
+        memory = io.BytesIO()
+        dump(obj, memory)
+        slowly(memory.getvalue(), file)
+
+    def copy(source, target):
+        with open(target, "wb") as file:
+            slowly(Path(source).read_bytes(), file)
+
+    torch.save, saving.shutil.copyfile = save, copy
 
 
 def limit_file_size(limit=60_000):
