@@ -29,8 +29,10 @@ class AudioTask(FairseqTask):
         return None
 
     @reports_user_errors
-    def get_batch_iterator(self, *args, **kwargs):
-        return super().get_batch_iterator(*args, **kwargs)
+    def get_batch_iterator(self, dataset, *args, seed=1, **kwargs):
+        """As in fairseq; utterances of equal length are shuffled alike in whatever epoch a run goes on."""
+        dataset.order_seed = seed + 1
+        return super().get_batch_iterator(dataset, *args, seed=seed, **kwargs)
 
     @reports_user_errors
     def train_step(self, sample, model, criterion, *args, **kwargs):

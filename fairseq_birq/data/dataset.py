@@ -75,6 +75,7 @@ class AudioDataset(FairseqDataset):
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
         self._is_bad = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
         self._in_worker = False
+        self.order_seed = 1  # the task sets it
 
     def __len__(self):
         return len(self.manifest)
@@ -142,8 +143,13 @@ class AudioDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self):
-        """Rows from long to short, equally long ones shuffled by numpy's seed, which fairseq sets per epoch."""
-        order = np.lexsort([np.random.permutation(len(self._usable)), self.sizes[self._usable]])[::-1]
+        """Rows from long to short, equally long ones shuffled by `order_seed`.
+
+        Not by numpy's state: fairseq seeds it with the epoch in which a run was started, so that a resumed run would
+        have other batches.
+        """
+        shuffled = np.random.RandomState(self.order_seed).permutation(len(self._usable))
+        order = np.lexsort([shuffled, self.sizes[self._usable]])[::-1]
         return self._usable[order]
 
     def filter_indices_by_size(self, indices, max_sizes):
