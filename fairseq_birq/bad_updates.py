@@ -2,7 +2,7 @@
 
 fairseq ends a run at the first one. Here the weights, the optimizer's moments and the running statistics stay as they
 are, the update counts in the schedule, and the utterances of the batch are appended to `bad_updates.jsonl` in the run's
-folder. An overflow that fp16's loss scale mends by itself is none of these.
+folder. An overflow that the loss scale of fp16 or amp mends by itself is none of these.
 """
 
 import json
@@ -97,8 +97,10 @@ def guard(trainer) -> None:
             raise
         except FloatingPointError:  # fp16: it cannot shrink any more
             norm = torch.full((), float("nan"), device=trainer.device)
-        dataset = task.dataset(cfg.dataset.train_subset)
-        if cfg.common.amp or not bad.judge(norm, trainer.get_num_updates(), dataset):
+        if cfg.common.amp:
+            bad.batches.clear()
+            return norm
+        if not bad.judge(norm, trainer.get_num_updates(), task.dataset(cfg.dataset.train_subset)):
             return norm
         trainer.zero_grad()
         return torch.zeros_like(norm)

@@ -11,7 +11,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.preemption import EXIT_STATUS
 from fairseq_birq.run_folder import settle
 from tests import runs
-from tests.runs import METHODS, STAGES, UPDATES, assert_same, settings, state, train, write_corpus
+from tests.runs import STAGES, UPDATES, assert_same, settings, state, train, write_corpus
 from tests.synth import truncate
 
 
@@ -45,7 +45,7 @@ def run(repository, corpus, tmp_path):
     return run
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["birq", *(pytest.param(other, marks=pytest.mark.slow) for other in ("best_rq", "latent_rq"))])
 def test_parts_with_other_numbers_of_workers_equal_the_whole_run_bit_for_bit(run, whole, tmp_path, method):
     """Stops within two epochs, at a target update and after one; utterances are cut, masks and Gumbel noise drawn."""
     run(method, STAGES[0])
