@@ -21,9 +21,8 @@ class KilledRuns:
         self.cfg = lambda name: settings(repository, method, corpus, folder / name)
         self.folder, self.rng = folder, rng
         self.kills = self.kills_in_a_save = self.complete = self.most_lost = 0
-        began = time.monotonic()
         runs.train(self.cfg("whole"), folder / "whole.log")
-        self.seconds, self.whole = time.monotonic() - began, state(folder / "whole")
+        self.whole = state(folder / "whole")
         self.begin()
 
     def begin(self):
@@ -34,15 +33,20 @@ class KilledRuns:
         log = self.folder / f"{self.name}.{self.kills}.log"
         before = runs.slow_saving if in_a_save else None
         process = runs.start(self.cfg(self.name), log, before)
-        self._wait(process, in_a_save)
+        self._wait_for_a_save(process) if in_a_save else self._wait_for_updates(process, log)
         if process.is_alive():
             os.kill(process.pid, signal.SIGKILL)
         process.join()
         self._note(process.exitcode, log.read_text() if log.exists() else "")
 
-    def _wait(self, process, in_a_save):
-        if not in_a_save:
-            return process.join(self.rng.uniform(0, self.seconds))
+    def _wait_for_updates(self, process, log):
+        """Some updates, and a moment."""
+        updates = self.rng.randrange(6)
+        while process.is_alive() and not (log.exists() and len(_updates_made(log.read_text())) >= updates):
+            time.sleep(0.005)
+        process.join(self.rng.uniform(0, 0.3))
+
+    def _wait_for_a_save(self, process):
         saves = self.rng.randrange(4)  # let so many files be written first
         half = None
         while process.is_alive() and saves >= 0:
@@ -56,8 +60,7 @@ class KilledRuns:
         if went_on:
             self.most_lost = max(self.most_lost, self.reached - int(went_on.group(1)))
             self.reached = int(went_on.group(1))
-        made = [int(number) for number in re.findall(r'"num_updates": "(\d+)"', log)]
-        self.reached = max([self.reached, *made])
+        self.reached = max([self.reached, *_updates_made(log)])
         assert status in (0, -signal.SIGKILL), log[-3000:]
         if status == 0:
             assert_same(state(self.folder / self.name), self.whole)
@@ -67,6 +70,10 @@ class KilledRuns:
         self.kills_in_a_save += bool(list((self.folder / self.name).glob("*.tmp")))
         if (self.folder / self.name / "checkpoint_last.pt").exists():
             state(self.folder / self.name)  # never half a file
+
+
+def _updates_made(log):
+    return [int(number) for number in re.findall(r'"num_updates": "(\d+)"', log)]
 
 
 def killed(repository, folder, method, kills, seed):
