@@ -24,13 +24,18 @@ ALLOWED_CLASSES = ()  # that a checkpoint may hold besides what torch's `weights
 _PREFIX = "speech_encoder."
 
 
+class DamagedCheckpoint(UserError):
+    """A checkpoint file that is cut short or garbled."""
+
+
 def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
     """The content of a fairseq checkpoint, on the CPU.
 
     allowed: classes besides tensors and plain containers; what other code told torch to trust does not count
 
     Raises:
-        UserError: the file is missing, cut short, or holds anything but tensors and plain values.
+        UserError: the file is missing, or holds anything but tensors and plain values.
+        DamagedCheckpoint: it is cut short.
     """
     path = Path(path)
     if not path.is_file():
@@ -42,7 +47,7 @@ def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {path} holds more than tensors and plain values and was refused: {error}") from None
     except Exception as error:  # a damaged pickle fails in every way that there is
-        raise UserError(f"checkpoint {path} cannot be read; it may be cut short: {error}") from None
+        raise DamagedCheckpoint(f"checkpoint {path} cannot be read; it may be cut short: {error}") from None
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a checkpoint's dict")
     return content

@@ -234,7 +234,19 @@ class BirqCtcCriterionConfig(FairseqDataclass):
 
 
 @dataclass
-class AsrTaskConfig(FairseqDataclass):
+class TrainingRunConfig(FairseqDataclass):
+    """What both tasks know of a run that is stopped, or goes wrong."""
+
+    resume: ChoiceEnum(["auto", "must"]) = _help(
+        "auto", "auto: go on from the newest checkpoint of checkpoint.save_dir or start anew; must: stop where there is none"
+    )
+    max_bad_updates: int = _help(
+        100, "updates of a start that may be skipped because loss or gradient is not finite; the next one stops the run"
+    )
+
+
+@dataclass
+class AsrTaskConfig(TrainingRunConfig):
     """Task `birq_asr`: speech in, letters out."""
 
     data: str = _help(MISSING, "folder with <split>.tsv, <split>.<labels> and dict.<labels>.txt")
@@ -253,7 +265,7 @@ class AsrTaskConfig(FairseqDataclass):
 
 
 @dataclass
-class PretrainingTaskConfig(FairseqDataclass):
+class PretrainingTaskConfig(TrainingRunConfig):
     """Task `birq_pretraining`: speech without labels."""
 
     data: str = _help(MISSING, "folder with <split>.tsv; several, separated by colons: one for each epoch in turn")

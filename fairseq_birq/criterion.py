@@ -108,19 +108,23 @@ class BirqCriterion(FairseqCriterion):
         logging_output.update(_agreement(output.terms))
         if not self.training:
             logging_output.update(self._churn(sample["id"], output.terms))
-        elif self.log_grad_every and model.num_updates % self.log_grad_every == 0 and output.num_masked:
+        elif self.log_grad_every and model.num_updates % self.log_grad_every == 0:
             logging_output.update(_gradient_norms(model, sample, weights, list(output.terms), output.num_masked))
         return output.loss, output.num_masked, logging_output
 
     def _churn(self, ids, terms) -> dict:
-        """How many codes of a validation batch are other than at the last validation; masks are the same."""
+        """How many codes of a validation batch are other than at the last validation; masks are the same.
+
+        The keys are there with every batch: fairseq sums the outputs of all processes by position.
+        """
         outputs = {}
         for name, term in terms.items():
             key = (name, tuple(ids.tolist()))
             before = self.codes_of_last_validation.get(key)
-            if before is not None and before.shape == term.codes.shape:
-                outputs[f"changed.{name}"] = (before != term.codes).double().mean(1).sum()
-                outputs[f"compared.{name}"] = before.shape[0]
+            known = before is not None and before.shape == term.codes.shape
+            before = before if known else term.codes
+            outputs[f"changed.{name}"] = (before != term.codes).double().mean(1).sum()
+            outputs[f"compared.{name}"] = before.shape[0] if known else 0
             self.codes_of_last_validation[key] = term.codes
         return outputs
 
@@ -207,15 +211,18 @@ def _agreement(terms) -> dict:
 
 
 def _gradient_norms(model, sample, weights, names, num_masked) -> dict:
-    """Norm of each source's weighted, averaged gradient on the speech encoder, in passes of their own."""
+    """Norm of each source's weighted, averaged gradient on the speech encoder, in passes of their own.
+
+    Also where nothing is masked, as 0: processes go through these passes together.
+    """
     outputs = {}
     parameters = [p for p in model.speech_encoder.parameters() if p.requires_grad]
     for name in names:
         alone = {other: weights[name] if other == name else 0.0 for other in weights}
-        loss = model(**sample["net_input"], weights=alone).loss / num_masked
+        loss = model(**sample["net_input"], weights=alone).loss / max(num_masked, 1)
         gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
-        outputs[f"gradient_norm.{name}"] = torch.stack(squares).sum().sqrt()
+        outputs[f"gradient_norm.{name}"] = torch.stack(squares).sum().sqrt() if squares else loss.detach().double() * 0.0
     return outputs
 
 
@@ -232,9 +239,9 @@ def _log_source(name, sums, frames):
             log(f"{label}_{shown}", float(torch.as_tensor(sums[f"{key}.{name}"]).double().mean()) / frames, frames, round=4)
     if f"mean_label_entropy.{name}" in sums:
         log(f"mean_label_entropy_{shown}", float(sums[f"mean_label_entropy.{name}"]) / frames, frames, round=4)
-    if f"compared.{name}" in sums:
-        compared = float(sums[f"compared.{name}"])
-        log(f"churn_{shown}", float(sums[f"changed.{name}"]) / max(compared, 1.0), compared, round=4)
+    compared = float(sums.get(f"compared.{name}", 0))
+    if compared:
+        log(f"churn_{shown}", float(sums[f"changed.{name}"]) / compared, compared, round=4)
     histogram_key = f"_histogram_{shown}"
     fairseq_metrics.log_custom(CodeHistogramMeter, histogram_key, sums[f"histogram.{name}"])
     for label, measure in (("perplexity", perplexity), ("top_share", top_share), ("used_share", used_share)):

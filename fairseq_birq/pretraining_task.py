@@ -79,7 +79,7 @@ class PretrainingTask(AudioTask):
     @reports_user_errors
     def reduce_metrics(self, logging_outputs, criterion):
         super().reduce_metrics(logging_outputs, criterion)
-        if criterion.training:
+        if criterion.training and not (self.bad_updates and self.bad_updates.skipping):
             criterion.watch_collapse(logging_outputs)
 
     @reports_user_errors

@@ -64,11 +64,14 @@ def test_churn_is_the_share_of_codes_that_changed_since_the_last_validation():
     subject = criterion().eval()
     first = run(subject, codes=(0, 1, 2, 3, 0, 1, 2, 3))[2]
     second = run(subject, codes=(0, 1, 2, 3, 3, 2, 2, 3))[2]
-    assert "changed.raw_input" not in first
+    assert (float(first["changed.raw_input"]), first["compared.raw_input"]) == (0.0, 0)
     assert (float(second["changed.raw_input"]), second["compared.raw_input"]) == (2.0, 8)
     with metrics.aggregate(new_root=True) as aggregate:
         BirqCriterion.reduce_metrics([second])
     assert aggregate.get_smoothed_values()["churn_raw_input"] == pytest.approx(0.25)
+    with metrics.aggregate(new_root=True) as aggregate:
+        BirqCriterion.reduce_metrics([first])
+    assert "churn_raw_input" not in aggregate.get_smoothed_values()
 
 
 def test_groups_of_label_columns_and_the_stage_are_logged_beside_the_source():

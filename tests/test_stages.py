@@ -11,6 +11,7 @@ from fairseq_cli.train import main
 from omegaconf import OmegaConf
 
 from fairseq_birq.heads import CodebookHeads
+from tests.runs import assert_same
 from tests.synth import write_manifest
 from tests.targets.test_snapshot import latent_rq
 from tests.test_model import batch
@@ -44,18 +45,6 @@ def run(repository, corpus, tmp_path):
         return torch.load(tmp_path / name / "checkpoint_last.pt", map_location="cpu", weights_only=True)
 
     return run
-
-
-def assert_same(first, second, path=""):
-    """Checkpoint contents, bit for bit."""
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-        for key in first:
-            assert_same(first[key], second[key], f"{path}/{key}")
-    elif torch.is_tensor(first):
-        assert torch.equal(first, second), path
-    else:
-        assert first == second, path
 
 
 MIXES = [["snapshot"], ["raw_input", "snapshot", "moving_average"]]

@@ -2,11 +2,16 @@
 
 import logging
 import math
+import multiprocessing
+import os
+import signal
+import threading
 from typing import List, Optional
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.utils.data import get_worker_info
 
 from fairseq_birq.data.audio import AudioError, probe, read
 from fairseq_birq.data.batching import BatchesByLength
@@ -73,6 +78,7 @@ class AudioDataset(BatchesByLength):
         # Shared with worker processes, which outlive epochs.
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
         self._is_bad = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
+        self._in_worker = False
 
     def __len__(self):
         return len(self.manifest)
@@ -86,6 +92,9 @@ class AudioDataset(BatchesByLength):
 
     def item(self, row, id_):
         """An utterance under an id of the caller's choice."""
+        if not self._in_worker and get_worker_info() is not None:
+            self._in_worker = True
+            _obey_the_training_process_alone()
         offset, count = self._crop(row, id_)
         item = {"id": id_, "row": row}
         try:
@@ -97,6 +106,9 @@ class AudioDataset(BatchesByLength):
         if self.labels is not None:
             item["target"] = self.labels[row]
         return {**item, "waveform": waveform}
+
+    def audio_path(self, id_):
+        return self.manifest.audio_path(id_ - self.first_id)
 
     def collater(self, samples):
         """Pad to the longest; bad items are dropped and counted, so that B may be 0.
@@ -232,6 +244,24 @@ class AudioDataset(BatchesByLength):
             f"{self.manifest.path}: {count} of {len(self)} audio files cannot be used, and bad_audio_budget allows "
             f"{self.bad_rows_allowed}; the last one: {bad[-1]['bad']}"
         )
+
+
+def _obey_the_training_process_alone() -> None:
+    """In a worker process: outlive the signals by which a cluster asks the whole job to leave.
+
+    The training process still needs batches until its update is done, and dies with the first worker that is killed.
+    Its own SIGTERM, by which it ends its workers, ends this one.
+    """
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    training_process = multiprocessing.parent_process().pid
+
+    def wait():
+        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training_process:
+            pass
+        os._exit(0)
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def raise_user_error(batch) -> None:

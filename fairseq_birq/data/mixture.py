@@ -55,6 +55,10 @@ class MixtureDataset(BatchesByLength):
         corpus, row = divmod(int(index) % IDS_PER_COPY, IDS_PER_PART)
         return {**self.corpora[corpus].item(row, int(index)), "corpus": corpus}
 
+    def audio_path(self, id_):
+        corpus, row = divmod(int(id_) % IDS_PER_COPY, IDS_PER_PART)
+        return self.corpora[corpus].manifest.audio_path(row)
+
     def collater(self, samples):
         """As `AudioDataset.collater`; each corpus has its own budget of bad audio."""
         if not samples:

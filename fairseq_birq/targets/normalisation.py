@@ -53,7 +53,10 @@ class HiddenNormalisation(KeepsFloat32):
 
     @torch.no_grad()
     def update(self, frames: Tensor) -> None:
-        """Take in the hidden states of a batch, joined over all processes. frames: (frames, d) float."""
+        """Take in the hidden states of a batch, joined over all processes. frames: (frames, d) float.
+
+        Fewer than two frames, or any that are not finite, change nothing.
+        """
         if self.mode == "layer" or (self.max_batches is not None and self.num_batches >= self.max_batches):
             return
         frames = frames.double()
@@ -63,7 +66,7 @@ class HiddenNormalisation(KeepsFloat32):
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             torch.distributed.all_reduce(packed)
         total = packed[-1]
-        if total < 2:
+        if total < 2 or not torch.isfinite(packed).all():
             return
         mean = packed[: frames.shape[1]] / total
         second = packed[frames.shape[1] : -1].view_as(moments) / total

@@ -129,6 +129,15 @@ def test_batches_have_the_audio_of_their_corpora_and_distinct_ids(folders):
             assert torch.equal(wave[:length].float(), expected) and dataset.num_tokens(id_) == len(expected)
 
 
+def test_the_file_of_an_id(folders):
+    dataset = mixture(folders, alpha=0.0)
+    dataset.set_epoch(1)
+    indices = dataset.ordered_indices()
+    names = {dataset.audio_path(index).replace("big", "small").rsplit("small", 1)[1] for index in indices if index > IDS_PER_COPY}
+    assert names == {"/train/0000.flac", "/train/0001.flac"}
+    assert all(dataset.audio_path(index).endswith(f"{dataset[index]['row']:04d}.flac") for index in indices[:3])
+
+
 def test_copies_of_an_utterance_are_cut_in_other_places(folders):
     dataset = mixture(folders, 0.0, max_samples=3000)
     cuts = [dataset[IDS_PER_PART + copy * IDS_PER_COPY]["waveform"] for copy in (0, 1, 0)]
