@@ -23,6 +23,7 @@ setup(
         "console_scripts": [
             "birq-manifest = fairseq_birq.cli.manifest:main",
             "birq-labels = fairseq_birq.cli.labels:main",
+            "birq-probe = fairseq_birq.cli.probe:main",
         ]
     },
 )

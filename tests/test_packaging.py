@@ -76,6 +76,6 @@ def test_installed_metadata_names_the_console_script():
 
 def test_every_console_script_is_a_command_of_the_package(repository):
     scripts = re.findall(r'"(birq-\w+) = fairseq_birq[.]cli[.](\w+):main"', (repository / "setup.py").read_text())
-    assert dict(scripts) == {"birq-manifest": "manifest", "birq-labels": "labels"}
+    assert dict(scripts) == {"birq-manifest": "manifest", "birq-labels": "labels", "birq-probe": "probe"}
     for _, module in scripts:
         assert "def main(" in (repository / "fairseq_birq" / "cli" / f"{module}.py").read_text()
