@@ -65,13 +65,13 @@ def run(task: str, checkpoints: Sequence[str], data, out=None, untrained: bool =
     for name in tasks:
         options.settings(name)
     encoders = _named(checkpoints, untrained)
-    for _, path in encoders:
+    for _, path, _ in encoders:
         load_speech_encoder_state(path)
     if out is not None:
         Path(out).mkdir(parents=True, exist_ok=True)
     results = _stored(out)
-    for name, path in encoders:
-        encoder = load_encoder(path) if name != "untrained" else new_encoder(path, options.seed)
+    for name, path, is_new in encoders:
+        encoder = new_encoder(path, options.seed) if is_new else load_encoder(path)
         for result in probe_encoder(encoder, data, tasks, options):
             result = {"encoder": name, "checkpoint": str(path), "data": str(data.absolute()), **result}
             same = [result[key] for key in ("encoder", "data", "task")]
@@ -199,20 +199,20 @@ def _tasks(task, data, options):
 
 
 def _named(checkpoints, untrained):
-    """(name, path) of every row."""
-    pairs = []
+    """(name, path, whether the weights are new) of every row."""
+    rows = []
     for given in checkpoints:
         name, _, path = given.partition("=")
         if not path or Path(given).is_file():
             name, path = f"{Path(given).absolute().parent.name}/{Path(given).stem}", given
-        pairs.append((name, path))
+        rows.append((name, path, False))
     if untrained:
-        pairs.append(("untrained", pairs[0][1]))
-    names = [name for name, _ in pairs]
+        rows.append(("untrained", rows[0][1], True))
+    names = [name for name, _, _ in rows]
     twice = [name for name in names if names.count(name) > 1]
     if twice:
         raise UserError(f"two checkpoints are called {twice[0]!r}; name them: NAME=PATH")
-    return pairs
+    return rows
 
 
 def _stored(out) -> list:
