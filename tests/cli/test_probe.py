@@ -1,11 +1,14 @@
 """birq-probe from the command line: one table, results that can be read again, mistakes as one line."""
 
 import json
+import re
+import shlex
 
 import pytest
 import torch
 
-from fairseq_birq.cli.probe import main
+from fairseq_birq.cli.probe import main, parser
+from fairseq_birq.probes import PROBES
 from fairseq_birq.probes.runner import new_encoder, table
 from tests.synth import write_birq_checkpoint, write_manifest
 
@@ -102,3 +105,15 @@ def test_a_folder_without_labels_and_a_label_file_of_another_length_are_named(gi
     (tmp_path / "corpus" / "dev.spk").unlink()
     assert main(["all", given[0], given[2]]) == 2
     assert "label files for none of asr, phone" in capsys.readouterr().err
+
+
+def test_the_pages_commands_and_tables_name_what_there_is(repository):
+    page = (repository / "examples" / "probes" / "README.md").read_text()
+    commands = re.findall(r"^ *(birq-probe (?:.*\\\n)*.*)$", page + (repository / "README.md").read_text(), re.MULTILINE)
+    assert len(commands) >= 4
+    for command in commands:
+        assert parser().parse_args(shlex.split(command.replace("\\\n", " "))[1:]).task in (*PROBES, "all")
+    rows = dict(re.findall(r"^\| `(\w+)` \|.*?`<split>\.(\w+)`", page, re.MULTILINE))
+    assert rows == {task: kind.suffix for task, kind in PROBES.items()}
+    options = {option for action in parser()._actions for option in action.option_strings}
+    assert set(re.findall(r"`(--[a-z-]+)", page)) <= options
