@@ -27,6 +27,7 @@ setup(
             "birq-labels = fairseq_birq.cli.labels:main",
             "birq-export = fairseq_birq.cli.export:main",
             "birq-doctor = fairseq_birq.cli.doctor:main",
+            "birq-probe = fairseq_birq.cli.probe:main",
         ]
     },
 )

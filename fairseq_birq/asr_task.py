@@ -13,6 +13,7 @@ from torch import Tensor
 from fairseq_birq.audio_task import AudioTask
 from fairseq_birq.config import AsrTaskConfig
 from fairseq_birq.data.dataset import AudioDataset
+from fairseq_birq.data.labels import WORD_BOUNDARY, from_letters
 from fairseq_birq.data.manifest import read_labels, read_manifest
 from fairseq_birq.decoding import DECODERS
 from fairseq_birq.decoding.errors import count_errors
@@ -21,7 +22,6 @@ from fairseq_birq.errors import UserError, reports_user_errors
 
 logger = logging.getLogger(__name__)
 
-WORD_BOUNDARY = "|"
 _TAKEN_SETTINGS = ("frontend", "encoder", "initialized_from", "pretrained_path")
 DECODING_BATCH_SECONDS = 100  # where `max_tokens` is not given for audio
 
@@ -143,8 +143,7 @@ class AsrTask(AudioTask):
 
     def text(self, tokens: Tensor) -> str:
         """Words of (L,) letters, separated by single spaces."""
-        letters = "".join(self.symbols[token] for token in tokens.tolist())
-        return " ".join(letters.replace(WORD_BOUNDARY, " ").split())
+        return from_letters(self.symbols[token] for token in tokens.tolist())
 
     def state_dict(self):
         return {"symbols": self.symbols}

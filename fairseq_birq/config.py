@@ -283,3 +283,9 @@ class PretrainingTaskConfig(TrainingRunConfig):
     crop_step_samples: Optional[int] = _help(
         None, "cuts begin at multiples of this; null = of the labels' frame step with label_file targets, else anywhere"
     )
+    probe_every: int = _help(0, "fit a phone probe in the first validation after so many updates; 0 = never")
+    probe_alignment: Optional[str] = _help(
+        None, "FOLDER/<split>.phn: table of utt_index, start_s, end_s and phone for the rows of FOLDER/<split>.tsv"
+    )
+    probe_utterances: int = _help(32, "rows of that manifest that the probe uses: three of four to fit, one to test")
+    probe_iterations: int = _help(30, "of the probe's L-BFGS, per layer")

@@ -9,19 +9,10 @@ from torch import Tensor
 from torch.nn.functional import ctc_loss
 
 from fairseq_birq.config import BirqCtcCriterionConfig
+from fairseq_birq.decoding.base import frames_needed
 from fairseq_birq.decoding.errors import ErrorCounts, count_errors, rate
 
 logger = logging.getLogger(__name__)
-
-
-def frames_needed(targets: Tensor, lengths: Tensor) -> Tensor:
-    """CTC frames that a target takes at least: its letters, and a blank between equal neighbours.
-
-    targets: (B, L) int64, lengths: (B,) int64 -> (B,) int64.
-    """
-    repeats = targets[:, 1:] == targets[:, :-1]
-    inside = torch.arange(1, max(targets.shape[1], 1), device=targets.device)[None, :] < lengths[:, None]
-    return lengths + (repeats & inside).sum(1)
 
 
 @register_criterion("birq_ctc", dataclass=BirqCtcCriterionConfig)

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+from fairseq.logging import metrics
 from fairseq.tasks import register_task
 
 from fairseq_birq.audio_task import AudioTask
@@ -11,6 +12,7 @@ from fairseq_birq.data.dataset import IDS_PER_PART, AudioDataset
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.data.mixture import MixtureDataset
 from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.probes.while_training import TrainingProbe
 from fairseq_birq.schedule import begin_update
 
 
@@ -22,6 +24,7 @@ class PretrainingTask(AudioTask):
     """
 
     label_source = None
+    probe, probed_at, probe_found = None, None, {}
 
     def build_model(self, cfg, from_checkpoint=False):
         """As in fairseq, which lists the data folder next, unless a checkpoint is being loaded.
@@ -30,6 +33,7 @@ class PretrainingTask(AudioTask):
         """
         if not from_checkpoint:
             self._require_data_folder()
+            self.probe = self._build_probe()
         model = super().build_model(cfg, from_checkpoint)
         self.label_source = dict(model.targets.items()).get("label_file")
         return model
@@ -77,10 +81,32 @@ class PretrainingTask(AudioTask):
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
 
     @reports_user_errors
+    def begin_valid_epoch(self, epoch, model):
+        """Called before every validation; the probe runs where `probe_every` updates have passed since the last time."""
+        super().begin_valid_epoch(epoch, model)
+        if self.probe is not None and (self.probed_at is None or model.num_updates - self.probed_at >= self.cfg.probe_every):
+            self.probed_at, self.probe_found = model.num_updates, self.probe(model.speech_encoder)
+
+    @reports_user_errors
     def reduce_metrics(self, logging_outputs, criterion):
+        """As in fairseq; in validation also what the last probe found, so that `best_checkpoint_metric` can be `probe_phone`."""
         super().reduce_metrics(logging_outputs, criterion)
         if criterion.training and not (self.bad_updates and self.bad_updates.skipping):
             criterion.watch_collapse(logging_outputs)
+            return
+        for name, value in self.probe_found.items():
+            metrics.log_scalar(f"probe_{name}", value, 1, round=2)
+
+    @reports_user_errors
+    def _build_probe(self):
+        cfg = self.cfg
+        if cfg.probe_every <= 0:
+            return None
+        if cfg.probe_alignment is None:
+            raise UserError("`task.probe_every` is set, so `task.probe_alignment` must name an alignment (.phn) beside a .tsv")
+        alignment = Path(cfg.probe_alignment)
+        manifest = alignment.with_name(f"{alignment.name.split('.')[0]}.tsv")
+        return TrainingProbe(manifest, alignment, cfg.probe_utterances, cfg.probe_iterations)
 
     @reports_user_errors
     def _require_data_folder(self):

@@ -47,11 +47,14 @@ def read_alignment(path) -> Alignment:
     return intervals
 
 
-def batches(manifest_path, utterances: int = 16, sample_rate: int = 16000) -> Iterable[dict]:
-    """Batches of `utterances` rows as a model sees them, in the manifest's order; bad audio is an error."""
+def batches(
+    manifest_path, utterances: int = 16, sample_rate: int = 16000, rows: Optional[Sequence[int]] = None
+) -> Iterable[dict]:
+    """Batches of `utterances` rows as a model sees them, in the manifest's order or that of `rows`; bad audio is an error."""
     dataset = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate, on_bad_audio="error")
-    for start in range(0, len(dataset), utterances):
-        items = [dataset[row] for row in range(start, min(start + utterances, len(dataset)))]
+    rows = range(len(dataset)) if rows is None else rows
+    for start in range(0, len(rows), utterances):
+        items = [dataset[row] for row in rows[start : start + utterances]]
         bad = [item["bad"] for item in items if "bad" in item]
         if bad:
             raise UserError(bad[0])

@@ -6,10 +6,17 @@ from typing import Iterable, Sequence
 
 from fairseq_birq.data.manifest import write_lines
 
+WORD_BOUNDARY = "|"
+
 
 def to_letters(text: str) -> str:
     """Letters separated by spaces, `|` after every word: `a cat` becomes `a | c a t |`."""
-    return " ".join(letter for word in text.split() for letter in f"{word}|")
+    return " ".join(letter for word in text.split() for letter in f"{word}{WORD_BOUNDARY}")
+
+
+def from_letters(letters: Iterable[str]) -> str:
+    """The text of letters, words separated by single spaces: what `to_letters` undoes."""
+    return " ".join("".join(letters).replace(WORD_BOUNDARY, " ").split())
 
 
 def write_transcripts(folder, split: str, texts: Sequence[str]) -> None:

@@ -61,3 +61,13 @@ def collapse(
         token_frames=starts.nonzero().flatten()[kept],
         words=words,
     )
+
+
+def frames_needed(targets: Tensor, lengths: Tensor) -> Tensor:
+    """CTC frames that a target takes at least: its letters, and a blank between equal neighbours.
+
+    targets: (B, L) int64, lengths: (B,) int64 -> (B,) int64.
+    """
+    repeats = targets[:, 1:] == targets[:, :-1]
+    inside = torch.arange(1, max(targets.shape[1], 1), device=targets.device)[None, :] < lengths[:, None]
+    return lengths + (repeats & inside).sum(1)
