@@ -26,7 +26,7 @@ def test_every_requirement_has_one_exact_version(repository, name):
 @pytest.mark.parametrize("name", LISTS)
 def test_what_setup_names_is_pinned(repository, name):
     setup = (repository / "setup.py").read_text()
-    lists = re.findall(r"(?:install_requires=|DECODE = |PLOT = |DEV = .*?)\[([^\]]*)\]", setup)
+    lists = re.findall(r"(?:install_requires=|DECODE = |PLOT = |ALIGN = |DEV = .*?)\[([^\]]*)\]", setup)
     named = set(re.findall(r'"([a-z0-9-]+)"', " ".join(lists)))
     assert {"numpy", "soundfile", "flashlight-text", "pytest"} <= named
     assert named <= set(pins(repository, name))
@@ -76,6 +76,7 @@ def test_installed_metadata_names_the_console_script():
 
 def test_every_console_script_is_a_command_of_the_package(repository):
     scripts = re.findall(r'"(birq-\w+) = fairseq_birq[.]cli[.](\w+):main"', (repository / "setup.py").read_text())
-    assert dict(scripts) == {"birq-manifest": "manifest", "birq-labels": "labels"}
+    commands = ("manifest", "labels", "audit", "plot")
+    assert dict(scripts) == {f"birq-{name}": name for name in commands}
     for _, module in scripts:
         assert "def main(" in (repository / "fairseq_birq" / "cli" / f"{module}.py").read_text()
