@@ -55,6 +55,13 @@ def picture(path, height_cm: float, width_cm: float = WIDTH_CM):
             figure.savefig(file, format=path.suffix[1:], dpi=200, metadata=dates)
 
 
+def short_names(paths) -> list:
+    """File names without suffix, with their folders' names where they are the same."""
+    paths = [Path(path) for path in paths]
+    stems = [path.stem for path in paths]
+    return stems if len(set(stems)) == len(stems) else [f"{path.absolute().parent.name}/{path.stem}" for path in paths]
+
+
 def heat_map(axes, matrix, rows, columns, label: str, values: bool = True, low=None, high=None):
     """A matrix in colours with a colour bar, and its values in the cells where they are few.
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_birq.analysis.alignment import read_any_alignment
-from fairseq_birq.analysis.drawing import COLOURS, MARKERS, picture
+from fairseq_birq.analysis.drawing import COLOURS, MARKERS, picture, short_names
 from fairseq_birq.analysis.frames import all_frames, batches, frame_counts, phones_of, rows_of_minutes
 from fairseq_birq.builders import build_targets
 from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
@@ -45,7 +45,7 @@ def spaces_of(checkpoints, manifest, rows, layers: Sequence[int], seed: int = 1)
     checkpoints: paths; the raw input is seen through the frontend of the first
     """
     found: List[Space] = []
-    for number, path in enumerate(checkpoints):
+    for path, name in zip(checkpoints, short_names(checkpoints)):
         encoder, (cfg, _) = load_encoder(path), load_speech_encoder_state(path)
         wrong = [layer for layer in layers if not 0 <= layer <= encoder.encoder.num_layers]
         if wrong:
@@ -57,8 +57,8 @@ def spaces_of(checkpoints, manifest, rows, layers: Sequence[int], seed: int = 1)
             parts[-1].append(source["raw_input"].vectors(inputs))
             for layer in layers:
                 parts[layer].append(inputs.gather(inputs.hidden[layer]))
-        stage = f", {Path(path).stem}" if len(checkpoints) > 1 else ""
-        if number == 0:
+        stage = f",\n{name}" if len(checkpoints) > 1 else ""
+        if not found:
             found.append(Space("raw input", _projected(torch.cat(parts[-1]), [seed, 0])))
         for layer in layers:
             hidden = torch.cat(parts[layer])
@@ -94,8 +94,9 @@ def draw_of_checkpoints(
     ids: Dict[str, int] = {}
     phones = phones_of(frontend, manifest, read_any_alignment(alignment, table, tier), ids, rows)
     spaces = spaces_of(checkpoints, manifest, rows, sorted(set(layers or (0, (depth + 1) // 2, depth))), seed)
-    if len(spaces[0].frames) != len(phones):
-        raise UserError(f"{manifest}: has {len(phones)} frames, but {len(spaces[0].frames)} could be read")
+    other = [space.title for space in spaces if len(space.frames) != len(phones)]
+    if other:
+        raise UserError(f"{manifest}: {other} have other frames than {checkpoints[0]}; compare checkpoints of one frame rate")
     counts = frame_counts(frontend, manifest, rows).values()
     utterances = torch.repeat_interleave(torch.tensor(list(counts)))
     draw(spaces, phones, sorted(ids, key=ids.get), utterances, [names[row] for row in rows], path, points, seed)

@@ -4,6 +4,7 @@ import logging
 from pathlib import Path
 
 from fairseq_birq.analysis import code_usage, curves, embeddings, layer_weights, similarity, utterance
+from fairseq_birq.analysis.drawing import short_names
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq makes every library's debug lines visible
 
@@ -37,6 +38,4 @@ def draw_utterance(checkpoint, out, **options) -> None:
 
 
 def draw_similarity(checkpoints, manifest, out, minutes) -> None:
-    names = [Path(path).stem for path in checkpoints]
-    names = [str(path) for path in checkpoints] if names[0] == names[1] else names
-    similarity.draw(similarity.cka_of_checkpoints(*checkpoints, manifest, minutes), out, names)
+    similarity.draw(similarity.cka_of_checkpoints(*checkpoints, manifest, minutes), out, short_names(checkpoints))

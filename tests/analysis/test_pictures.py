@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fairseq_birq.analysis import code_usage, curves, embeddings, layer_weights, similarity, utterance
-from fairseq_birq.analysis.drawing import picture
+from fairseq_birq.analysis.drawing import picture, short_names
 from fairseq_birq.errors import UserError
 from tests.synth import looks_drawn, write_birq_checkpoint, write_two_sounds
 
@@ -78,8 +78,9 @@ def test_planted_clusters_stay_apart_and_pictures_repeat(tmp_path):
 
 
 def test_spaces_are_the_raw_input_and_layers_of_every_stage(given):
-    found = embeddings.spaces_of([given / "c.pt"] * 2, given / "train.tsv", range(2), [0, 2])
-    assert [space.title for space in found] == ["raw input", "layer 0, c", "layer 2, c", "layer 0, c", "layer 2, c"]
+    (given / "d.pt").write_bytes((given / "c.pt").read_bytes())
+    found = embeddings.spaces_of([given / "c.pt", given / "d.pt"], given / "train.tsv", range(2), [0, 2])
+    assert [space.title for space in found] == ["raw input", "layer 0,\nc", "layer 2,\nc", "layer 0,\nd", "layer 2,\nd"]
     assert all(torch.allclose(space.frames.norm(dim=1), torch.ones(len(space.frames))) for space in found)
     assert torch.equal(found[1].frames, found[3].frames) and not torch.equal(found[1].frames, found[2].frames)
 
@@ -117,6 +118,11 @@ def test_several_runs_in_one_plot():
     assert panels["training loss"] == [("one", {5: 3.0}), ("two", {7: 2.0})]
     assert panels["code perplexity"] == [("one: raw_input", {5: 9.0}), ("two: raw_input", {7: 8.0})]
     assert panels["WER on valid"][0] == ("one", {5: 40.0})
+
+
+def test_checkpoints_of_one_name_are_called_by_their_folders():
+    assert short_names(["a/x.pt", "b/y.pt"]) == ["x", "y"]
+    assert short_names(["a/x.pt", "b/x.pt"]) == ["a/x", "b/x"]
 
 
 def test_a_picture_that_fails_leaves_nothing(tmp_path):
