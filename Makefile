@@ -61,7 +61,7 @@ $(VENV)/.stamp-fairseq: $(VENV)/.stamp-torch
 
 $(VENV)/.stamp-package: $(VENV)/.stamp-fairseq setup.py requirements/main.txt
 	@echo "== 4/4 fairseq_birq and what it needs"
-	$(PIP) install --no-build-isolation -c requirements/main.txt -e '.[dev]'
+	$(PIP) install --no-build-isolation -c requirements/main.txt -e '.[dev,export,parity]'
 	$(BIN)/python -c 'import torch, fairseq; print("torch", torch.__version__, "fairseq", fairseq.__version__)'
 	@touch $@
 

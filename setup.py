@@ -10,6 +10,8 @@ from setuptools import find_packages, setup
 DECODE = ["flashlight-text"]  # brings its own KenLM
 PLOT = ["matplotlib", "scikit-learn"]
 ALIGN = ["praatio"]  # TextGrids
+EXPORT = ["safetensors", "onnx", "onnxscript"]
+PARITY = ["transformers", "onnxruntime"]  # what exports are compared with
 DEV = DECODE + PLOT + ALIGN + ["pytest", "hypothesis", "kaldi-native-fbank", "ruff"]
 
 setup(
@@ -19,13 +21,15 @@ setup(
     python_requires=">=3.9",
     packages=find_packages(include=["fairseq_birq", "fairseq_birq.*"]),
     install_requires=["numpy", "soundfile", "soxr", "editdistance", "tqdm", "espeakng-loader"],
-    extras_require={"decode": DECODE, "plot": PLOT, "align": ALIGN, "dev": DEV},
+    extras_require={"decode": DECODE, "plot": PLOT, "align": ALIGN, "export": EXPORT, "parity": PARITY, "dev": DEV},
     entry_points={
         "console_scripts": [
             "birq-manifest = fairseq_birq.cli.manifest:main",
             "birq-labels = fairseq_birq.cli.labels:main",
             "birq-audit = fairseq_birq.cli.audit:main",
             "birq-plot = fairseq_birq.cli.plot:main",
+            "birq-export = fairseq_birq.cli.export:main",
+            "birq-doctor = fairseq_birq.cli.doctor:main",
         ]
     },
 )

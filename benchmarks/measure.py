@@ -9,7 +9,8 @@ import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
+
+from fairseq_birq.doctor.peak import peak_bytes, reset_peak
 
 MIB = 1 << 20
 NOT_MEASURED = {"error": "not measured"}
@@ -84,22 +85,9 @@ def peak_memory(call):
 
     Lazily loaded libraries must be loaded before: make a tiny call first.
     """
-    before = _reset_peak()
+    before = reset_peak()
     call()
-    return max(0, _status_bytes("VmHWM") - before)
-
-
-def _reset_peak():
-    """Set VmHWM back to the present size (proc(5), clear_refs) and return that size."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status_bytes("VmRSS")
-
-
-def _status_bytes(key):
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(key + ":"):
-            return int(line.split()[1]) * 1024
-    raise RuntimeError(f"/proc/self/status has no {key}: this benchmark needs Linux")
+    return max(0, peak_bytes() - before)
 
 
 def print_table(title, rows, reference):

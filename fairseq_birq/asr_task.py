@@ -169,7 +169,7 @@ def read_dictionary(path) -> Dictionary:
         raise UserError(f"{path}: no such dictionary; `birq-manifest FOLDER OUT --transcripts FILE` writes it")
     try:
         dictionary = Dictionary.load(str(path))
-    except (ValueError, RuntimeError, UnicodeError) as error:
+    except Exception as error:  # fairseq raises bare ones, as for text that is not UTF-8
         raise UserError(f"{path}: must have lines of `symbol count`: {error}") from None
     if len(dictionary) == dictionary.nspecial:
         raise UserError(f"{path}: has no letters")

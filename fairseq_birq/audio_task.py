@@ -1,9 +1,15 @@
 """What every task of this package does alike: batches of audio, and errors that a user can read."""
 
+import logging
+
+import torch
 from fairseq.tasks import FairseqTask
 
+from fairseq_birq.checkpoint import MODELS
 from fairseq_birq.data.dataset import raise_user_error
-from fairseq_birq.errors import reports_user_errors
+from fairseq_birq.errors import UserError, reports_user_errors
+
+logger = logging.getLogger(__name__)
 
 
 class AudioTask(FairseqTask):
@@ -25,16 +31,52 @@ class AudioTask(FairseqTask):
         return super().get_batch_iterator(*args, **kwargs)
 
     @reports_user_errors
+    def build_model(self, cfg, from_checkpoint=False):
+        """As in fairseq, for this package's models: some of fairseq's own `eval` settings, which a checkpoint brings along.
+
+        Raises:
+            UserError: `cfg` is of another model.
+        """
+        name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+        if name not in MODELS:
+            whose = "the checkpoint" if from_checkpoint else "`model._name`"
+            raise UserError(f"{whose} is of model {name!r}, but this task knows {' and '.join(sorted(MODELS))} only")
+        return super().build_model(cfg, from_checkpoint)
+
     def train_step(self, sample, *args, **kwargs):
-        raise_user_error(sample)
-        return super().train_step(sample, *args, **kwargs)
+        return self._step(super().train_step, sample, *args, **kwargs)
+
+    def valid_step(self, sample, *args, **kwargs):
+        return self._step(super().valid_step, sample, *args, **kwargs)
 
     @reports_user_errors
-    def valid_step(self, sample, *args, **kwargs):
-        raise_user_error(sample)
-        return super().valid_step(sample, *args, **kwargs)
+    def _step(self, step, sample, *args, **kwargs):
+        """One process raises a batch's error; one of several says it and takes the step, after which all of them stop.
+
+        The others would wait for a process that is gone. See `reduce_metrics`.
+        """
+        if _num_processes() == 1:
+            raise_user_error(sample)
+            return step(sample, *args, **kwargs)
+        error = sample.get("user_error")
+        if error:
+            logger.error(error)
+        loss, sample_size, logging_output = step(sample, *args, **kwargs)
+        return loss, sample_size, {**logging_output, "user_errors": int(bool(error))}
+
+    def reduce_metrics(self, logging_outputs, criterion):
+        """As in fairseq; `logging_outputs` are of all processes."""
+        if sum(output.get("user_errors", 0) for output in logging_outputs):
+            logger.error("stopped, with all other processes: one of them met the error that its log names")
+            raise SystemExit(2)
+        super().reduce_metrics(logging_outputs, criterion)
 
     @reports_user_errors
     def inference_step(self, generator, models, sample, *args, **kwargs):
         raise_user_error(sample)
         return super().inference_step(generator, models, sample, *args, **kwargs)
+
+
+def _num_processes() -> int:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1

@@ -2,11 +2,14 @@
 
 import logging
 import pickle
+import zipfile
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Tuple
+from typing import Dict, Iterable, Tuple
 
 import torch
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from fairseq_birq.builders import build_speech_encoder
@@ -16,12 +19,15 @@ from fairseq_birq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
+MODELS = {"birq": BirqConfig, "birq_ctc": BirqCtcConfig}
+ALLOWED_CLASSES = ()  # that a checkpoint may hold besides what torch's `weights_only` knows: tensors and plain containers
 _PREFIX = "speech_encoder."
-_CONFIGS = {"birq": BirqConfig, "birq_ctc": BirqCtcConfig}
 
 
-def load_checkpoint(path) -> dict:
+def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
     """The content of a fairseq checkpoint, on the CPU.
+
+    allowed: classes besides tensors and plain containers; what other code told torch to trust does not count
 
     Raises:
         UserError: the file is missing, cut short, or holds anything but tensors and plain values.
@@ -30,11 +36,39 @@ def load_checkpoint(path) -> dict:
     if not path.is_file():
         raise UserError(f"checkpoint {path} does not exist")
     try:
-        return torch.load(str(path), map_location="cpu", weights_only=True)
+        _refuse_compression(path)
+        with _allow(allowed), open(path, "rb") as file:
+            content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(f"checkpoint {path} holds more than tensors and plain values and was refused: {error}") from None
-    except (RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # a damaged pickle fails in every way that there is
         raise UserError(f"checkpoint {path} cannot be read; it may be cut short: {error}") from None
+    if not isinstance(content, dict):
+        raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a checkpoint's dict")
+    return content
+
+
+def _refuse_compression(path):
+    """torch does not compress: a file that unpacks to more than its size was made to fill the memory."""
+    with open(path, "rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    with zipfile.ZipFile(path) as archive:
+        if sum(entry.file_size for entry in archive.infolist()) > path.stat().st_size:
+            raise pickle.UnpicklingError("it unpacks to more than its own size")
+
+
+@contextmanager
+def _allow(classes):
+    """torch's list of trusted classes is exactly `classes` inside."""
+    before = torch.serialization.get_safe_globals()
+    torch.serialization.clear_safe_globals()
+    torch.serialization.add_safe_globals(list(classes))
+    try:
+        yield
+    finally:
+        torch.serialization.clear_safe_globals()
+        torch.serialization.add_safe_globals(before)
 
 
 def load_speech_encoder_state(path) -> Tuple[DictConfig, Dict[str, Tensor]]:
@@ -44,14 +78,21 @@ def load_speech_encoder_state(path) -> Tuple[DictConfig, Dict[str, Tensor]]:
         UserError: the checkpoint is unreadable or of another model.
     """
     checkpoint = load_checkpoint(path)
-    settings = (checkpoint.get("cfg") or {}).get("model") or {}
+    settings, weights = _dict_in(_dict_in(checkpoint, "cfg"), "model"), _dict_in(checkpoint, "model")
     name = settings.get("_name")
-    if name not in _CONFIGS:
-        raise UserError(f"checkpoint {path} is of model {name!r}, not of {' or '.join(sorted(_CONFIGS))}")
-    cfg = OmegaConf.merge(OmegaConf.structured(_CONFIGS[name]), settings)
-    weights = checkpoint["model"]
-    state = {key[len(_PREFIX) :]: value for key, value in weights.items() if key.startswith(_PREFIX)}
+    if name not in MODELS:
+        raise UserError(f"checkpoint {path} is of model {name!r}, not of {' or '.join(sorted(MODELS))}")
+    try:
+        cfg = OmegaConf.merge(OmegaConf.structured(MODELS[name]), settings)
+    except OmegaConfBaseException as error:
+        raise UserError(f"checkpoint {path}: its `model` settings are not those of {name}: {error}") from None
+    state = {key[len(_PREFIX) :]: value for key, value in weights.items() if str(key).startswith(_PREFIX)}
     return cfg, state
+
+
+def _dict_in(parent: dict, key) -> dict:
+    child = parent.get(key)
+    return child if isinstance(child, dict) else {}
 
 
 def start_from(model, path) -> None:
@@ -89,5 +130,8 @@ def load_encoder(path) -> SpeechEncoder:
     """
     cfg, state = load_speech_encoder_state(path)
     encoder = build_speech_encoder(cfg.frontend, cfg.encoder)
-    encoder.load_state_dict(state)
+    try:
+        encoder.load_state_dict(state)
+    except RuntimeError as error:
+        raise UserError(f"checkpoint {path}: its weights are not those of its `model` settings: {error}") from None
     return encoder.eval()

@@ -134,7 +134,7 @@ class BirqCriterion(FairseqCriterion):
         valid = max(float(sums["num_frames"]), 1.0)
         log("mask_coverage", float(sums["sample_size"]) / valid, valid, round=3)
         log("padding_share", float(sums["num_padded"]) / (valid + float(sums["num_padded"])), valid, round=3)
-        log("bad_audio", float(sums["bad_audio"]), 1, round=1)
+        fairseq_metrics.log_scalar_sum("bad_audio", int(sums["bad_audio"]))
         fairseq_metrics.log_speed("audio_seconds_per_second", float(sums["audio_seconds"]), round=1)
         if "stage" in sums:
             log("stage", float(sums["stage"]) / float(sums["num_outputs"]), 1, round=2)

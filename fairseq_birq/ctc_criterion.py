@@ -98,7 +98,7 @@ class BirqCtcCriterion(FairseqCriterion):
         size = max(float(sums["sample_size"]), 1.0)
         metrics.log_scalar("loss", float(sums["loss"]) / size, size, round=4)
         metrics.log_scalar("too_long_targets", float(sums["too_long_targets"]), 1, round=2)
-        metrics.log_scalar("bad_audio", float(sums["bad_audio"]), 1, round=2)
+        metrics.log_scalar_sum("bad_audio", int(sums["bad_audio"]))
         if "num_words" not in sums:
             return
         for name in ("word_errors", "num_words", "letter_errors", "num_letters"):

@@ -9,6 +9,10 @@ logger = logging.getLogger(__name__)
 class UserError(ValueError):
     """A mistake in a file, a config key or a command line; never a bug of this package."""
 
+    def __str__(self):
+        """Bytes of file names that are not UTF-8 are shown as `\\udce9`, so that a log can always write them."""
+        return super().__str__().encode("utf-8", "backslashreplace").decode("utf-8")
+
 
 def reports_user_errors(function):
     """Decorate an entry point that fairseq calls: a `UserError` becomes one log line and exit status 2.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_birq.analysis.frames import all_frames, noise_free_codes
 from fairseq_birq.checkpoint import load_checkpoint, load_encoder
-from fairseq_birq.data.label_store import written_whole
+from fairseq_birq.data.whole_files import written_whole
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import BirqModel
 from fairseq_birq.quantizer import RandomProjectionQuantizer

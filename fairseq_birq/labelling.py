@@ -3,7 +3,6 @@
 Every utterance runs whole, alone and in eval mode, so that its labels depend on neither batch nor shard.
 """
 
-import hashlib
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -18,6 +17,7 @@ from fairseq_birq.data import label_store
 from fairseq_birq.data.dataset import AudioDataset, raise_user_error
 from fairseq_birq.data.label_store import FrameGrid, LabelInfo
 from fairseq_birq.data.manifest import read_manifest
+from fairseq_birq.data.whole_files import file_sha256
 from fairseq_birq.errors import UserError
 from fairseq_birq.label_sources import Labeller, LayerCodes, SourceCodes, build_labeller, settle_quantizer
 from fairseq_birq.metrics import perplexity
@@ -53,7 +53,7 @@ def make(
         UserError: a file, a folder or a setting is wrong.
     """
     (number, count), out = _parse_shard(shard), Path(out)
-    sha256, device = _file_sha256(checkpoint), device or ("cuda" if torch.cuda.is_available() else "cpu")
+    sha256, device = _checkpoint_sha256(checkpoint), device or ("cuda" if torch.cuda.is_available() else "cpu")
     codes = codes if like is None else _codes_of(like, sha256)
     labeller = build_labeller(checkpoint, codes).to(device)
     dataset = AudioDataset(read_manifest(Path(manifest)), sample_rate=labeller.speech_encoder.frontend.sample_rate)
@@ -120,7 +120,10 @@ def _codes_of(folder, sha256) -> Union[LayerCodes, SourceCodes]:
     info = label_store.read_info(folder)
     if info.checkpoint_sha256 != sha256:
         raise UserError(f"{folder}: its labels were made with another checkpoint; name that one, or choose --layer or --source")
-    return (LayerCodes if "layer" in info.source else SourceCodes)(**info.source)
+    try:
+        return (LayerCodes if "layer" in info.source else SourceCodes)(**info.source)
+    except TypeError as error:
+        raise UserError(f"{folder}/labels.json: its `source` is not what birq-labels writes ({error})") from None
 
 
 def _command(checkpoint, manifest, out, codes, like) -> str:
@@ -141,11 +144,7 @@ def _parse_shard(text) -> Tuple[int, int]:
     return int(number), int(count)
 
 
-def _file_sha256(path) -> str:
+def _checkpoint_sha256(path) -> str:
     if not Path(path).is_file():
         raise UserError(f"checkpoint {path} does not exist")
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-    return digest.hexdigest()
+    return file_sha256(path)

@@ -6,7 +6,7 @@ from fairseq.tasks import register_task
 
 from fairseq_birq.audio_task import AudioTask
 from fairseq_birq.config import PretrainingTaskConfig
-from fairseq_birq.data.dataset import AudioDataset, raise_user_error
+from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.schedule import begin_update
@@ -48,8 +48,8 @@ class PretrainingTask(AudioTask):
     @reports_user_errors
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
         """As in fairseq; where the model begins a stage, the optimizer does too."""
-        raise_user_error(sample)
-        begin_update(model, optimizer, update_num)
+        if not sample.get("user_error"):
+            begin_update(model, optimizer, update_num)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)
 
     @reports_user_errors

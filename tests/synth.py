@@ -58,6 +58,46 @@ def write_nan_audio(path, seconds=1.0, sample_rate=16000):
     return Path(path)
 
 
+FAULTS = ("corrupt", "truncated", "empty", "nan", "other_length", "missing")
+
+
+def write_faulty_corpus(folder, files, bad, split="train", seconds=0.6, seed=0):
+    """`files` short wavs with a manifest, of which `bad` break afterwards, in turn each way of `FAULTS`.
+
+    Returns:
+        {path as the manifest writes it: fault} of the broken ones.
+    """
+    folder, rng = Path(folder), np.random.default_rng(seed)
+    wave = tone(seconds + 1)
+    count = int(seconds * 16000)
+    names = [f"{split}/{index:05d}.wav" for index in range(files)]
+    for name in names:
+        start = int(rng.integers(len(wave) - count))
+        write_audio(folder / name, wave[start : start + count])
+    (folder / f"{split}.tsv").write_text(".\n" + "".join(f"{name}\t{count}\n" for name in names))
+    planted = {names[row]: FAULTS[turn % len(FAULTS)] for turn, row in enumerate(rng.permutation(files)[:bad])}
+    for name, fault in planted.items():
+        break_audio(folder / name, fault, rng)
+    return planted
+
+
+def break_audio(path, fault, rng):
+    """Replace a wav of 16 kHz by one with a fault."""
+    size = path.stat().st_size
+    if fault == "corrupt":
+        path.write_bytes(rng.bytes(size))
+    elif fault == "truncated":
+        truncate(path, keep=rng.uniform(0.01, 0.99))
+    elif fault == "empty":
+        path.write_bytes(b"")
+    elif fault == "nan":
+        write_nan_audio(path, (size - 44) / 2 / 16000)
+    elif fault == "other_length":
+        write_audio(path, tone(rng.uniform(0.1, 0.5)))
+    else:
+        path.unlink()
+
+
 TINY_FRONTEND = {"name": "logmel", "num_mels": 80, "subsampling": "conv1d"}
 TINY_ENCODER = {"num_layers": 2, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}
 
@@ -70,7 +110,7 @@ def tiny_config(config_class, encoder=None, **settings):
     return OmegaConf.merge(OmegaConf.structured(config_class), small, settings)
 
 
-def write_birq_checkpoint(path, **encoder):
+def write_birq_checkpoint(path, settings=None, **encoder):
     """A checkpoint of a tiny random model `birq`, as fairseq writes it; returns the model."""
     import torch
     from omegaconf import OmegaConf
@@ -79,10 +119,10 @@ def write_birq_checkpoint(path, **encoder):
     from fairseq_birq.model import BirqModel
 
     quantizer = {"codebook_size": 16, "codebook_dim": 4}
-    cfg = tiny_config(BirqConfig, encoder=encoder, quantizer=quantizer)
+    cfg = tiny_config(BirqConfig, encoder=encoder, quantizer=quantizer, **(settings or {}))
     model = BirqModel.build_model(cfg)
-    settings = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
-    torch.save({"cfg": {"model": settings}, "model": model.state_dict()}, str(path))
+    content = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
+    torch.save({"cfg": {"model": content}, "model": model.state_dict()}, str(path))
     return model
 
 

@@ -15,8 +15,8 @@ TINY = {"examples/best_rq --config-name mboshi_small": "examples/best_rq --confi
 TINY["examples/finetune --config-name mboshi_small"] = "examples/finetune --config-name debug"
 
 
-def blocks(repository, language=""):
-    text = (repository / "README.md").read_text()
+def blocks(repository, language="", page="README.md"):
+    text = (repository / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
 
 
@@ -61,7 +61,8 @@ def test_from_a_folder_of_speech_to_a_word_error_rate_and_into_python(repository
 def test_two_processes_on_cpus(repository, tmp_path):
     for index in range(8):
         write_audio(tmp_path / "speech" / f"{index}.wav", tone(1.5, seed=index))
-    (script,) = [block for block in blocks(repository) if block.startswith("torchrun")]
+    page = blocks(repository, page="examples/run/README.md")
+    (script,) = [block for block in page if block.startswith("torchrun") and "common.cpu=true" in block]
     script = script.replace("/data/manifests", f"{tmp_path}/m").replace("$PWD/runs", f"{tmp_path}/runs")
     script = script.replace("common.cpu=true", "common.cpu=true optimization.max_update=2")
     make = f"birq-manifest {tmp_path}/speech {tmp_path}/m --valid-fraction 0.25"
@@ -69,7 +70,7 @@ def test_two_processes_on_cpus(repository, tmp_path):
     assert (tmp_path / "runs" / "two" / "checkpoint_last.pt").exists()
 
 
-@pytest.mark.parametrize("path", ["examples/best_rq/README.md", "examples/decode/README.md", "CONTRIBUTING.md"])
+@pytest.mark.parametrize("path", [*(f"examples/{page}/README.md" for page in ("best_rq", "decode", "run")), "CONTRIBUTING.md"])
 def test_links_lead_somewhere(repository, path):
     assert path in (repository / "README.md").read_text() and (repository / path).exists()
 

@@ -1,12 +1,12 @@
 """Phone alignments of a corpus: one table, one CTM file, or a folder of Praat's TextGrids."""
 
-import csv
 import logging
 from collections import Counter, defaultdict
 from pathlib import Path, PurePosixPath
 from typing import Dict, List, Tuple
 
 from fairseq_birq.data.manifest import Manifest
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -44,37 +44,41 @@ def read_alignment(path) -> Alignment:
     """A table with the columns utt_index, start_s, end_s and phone, tab-separated.
 
     Raises:
-        UserError: a column is missing, or a row is no interval.
+        UserError: the file is missing or not UTF-8, a column is missing, or a row is no interval.
     """
-    intervals = defaultdict(list)
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
-        missing = [column for column in _COLUMNS if column not in (rows.fieldnames or ())]
-        if missing:
-            raise UserError(f"{path}: has no column {missing}; an alignment needs {list(_COLUMNS)}, tab-separated")
-        for number, row in enumerate(rows, start=2):
-            try:
-                row_index, start, end = int(row["utt_index"]), float(row["start_s"]), float(row["end_s"])
-                intervals[row_index].append(_interval(start, end, row["phone"]))
-            except (TypeError, ValueError):
-                raise UserError(f"{path}, line {number}: not an interval: {list(row.values())}") from None
+    lines, intervals = text_lines(path, "alignment"), defaultdict(list)
+    columns = next(lines, (1, ""))[1].split("\t")
+    missing = [column for column in _COLUMNS if column not in columns]
+    if missing:
+        raise UserError(f"{path}: has no column {missing}; an alignment needs {list(_COLUMNS)}, tab-separated")
+    places = [columns.index(column) for column in _COLUMNS]
+    for number, line in lines:
+        if not line:
+            continue
+        cells = line.split("\t")
+        try:
+            row, start, end, phone = (convert(cells[place]) for convert, place in zip((int, float, float, str), places))
+            if row < 0:
+                raise ValueError("no row")
+            intervals[row].append(_interval(start, end, phone))
+        except (IndexError, ValueError):
+            raise UserError(f"{path}, line {number}: not an interval: {cells}") from None
     return intervals
 
 
 def _ctm(path):
     """{utterance: intervals} of lines `utterance channel start_s duration_s phone [confidence]`; `;;` begins a comment."""
     intervals = defaultdict(list)
-    with open(path, encoding="utf-8", errors="surrogateescape") as lines:
-        for number, line in enumerate(lines, start=1):
-            fields = line.split()
-            if not fields or line.startswith(";;"):
-                continue
-            try:
-                utterance, _, start, duration, phone = fields[:5]
-                intervals[utterance].append(_interval(float(start), float(start) + float(duration), phone))
-            except ValueError:
-                wanted = "`utterance channel start_s duration_s phone`"
-                raise UserError(f"{path}, line {number}: must be {wanted}, but is {line.strip()!r}") from None
+    for number, line in text_lines(path, "alignment"):
+        fields = line.split()
+        if not fields or line.startswith(";;"):
+            continue
+        try:
+            utterance, _, start, duration, phone = fields[:5]
+            intervals[utterance].append(_interval(float(start), float(start) + float(duration), phone))
+        except ValueError:
+            wanted = "`utterance channel start_s duration_s phone`"
+            raise UserError(f"{path}, line {number}: must be {wanted}, but is {line.strip()!r}") from None
     return intervals
 
 

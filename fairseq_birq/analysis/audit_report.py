@@ -9,7 +9,7 @@ import torch
 
 from fairseq_birq.analysis.audit import Audit, Candidate
 from fairseq_birq.analysis.drawing import COLOURS, MARKERS, STYLES, picture
-from fairseq_birq.data.label_store import written_whole
+from fairseq_birq.data.whole_files import written_whole
 
 _BY_PHONES = ("phone_purity", "phone_purity_shuffled", "cluster_purity", "cluster_purity_shuffled")
 

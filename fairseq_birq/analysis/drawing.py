@@ -3,7 +3,7 @@
 from contextlib import contextmanager
 from pathlib import Path
 
-from fairseq_birq.data.label_store import written_whole
+from fairseq_birq.data.whole_files import written_whole
 from fairseq_birq.errors import UserError
 
 # Okabe and Ito's colours, which people with colour-blindness tell apart; line styles and markers differ too

@@ -40,7 +40,7 @@ def batches(
 
 def rows_of_minutes(manifest_path, minutes: float, sample_rate: int = 16000) -> List[int]:
     """Rows spread evenly over a manifest that make up about so many minutes; all where it has no more."""
-    samples = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate).full_sizes
+    samples = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate).sizes
     share = min(1.0, minutes * 60 * sample_rate / max(1, int(samples.sum())))
     count = max(1, round(share * len(samples)))
     return [number * len(samples) // count for number in range(count)]
@@ -111,5 +111,5 @@ def phones_of(
 
 def frame_counts(frontend, manifest_path, rows: Optional[Sequence[int]] = None) -> Dict[int, int]:
     """Encoder frames of every row, in the manifest's order."""
-    samples = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=frontend.sample_rate).full_sizes.tolist()
+    samples = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=frontend.sample_rate).sizes.tolist()
     return {row: int(frontend.output_length(samples[row])) for row in (range(len(samples)) if rows is None else rows)}

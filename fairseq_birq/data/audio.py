@@ -1,5 +1,9 @@
-"""Audio files: what they hold, and their samples as mono float32 at the wanted rate."""
+"""Audio files and parts of them: what they hold, and their samples as mono float32 at the wanted rate.
 
+A path may name a piece of a file or a file in a zip, see `audio_paths`; all that is said here of a file is then said of that.
+"""
+
+import io
 import os
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,6 +13,7 @@ import numpy as np
 import soundfile
 import soxr
 
+from fairseq_birq.data.audio_paths import AudioPath, parse_audio_path
 from fairseq_birq.errors import UserError
 
 UNKNOWN_LENGTH = 2**62  # libsndfile reports about 2**63 frames for streams whose end it cannot find
@@ -37,10 +42,10 @@ def probe(path: str, check_end: bool = False) -> AudioInfo:
     Raises:
         AudioError: the file is missing, unreadable, holds no samples, or (check_end) ends early.
     """
-    with _opened(path) as file:
+    with _opened(path) as (file, samples):
         if check_end:
-            _decode(file, path, file.frames - 1, 1)
-        return AudioInfo(file.frames, file.samplerate, file.channels)
+            _decode(file, path, samples[-1], 1)
+        return AudioInfo(len(samples), file.samplerate, file.channels)
 
 
 def read(path: str, sample_rate: int, offset: int = 0, num_samples: int = -1) -> Tuple[np.ndarray, int]:
@@ -56,13 +61,13 @@ def read(path: str, sample_rate: int, offset: int = 0, num_samples: int = -1) ->
     Raises:
         AudioError: as in `probe`, or the samples are truncated or not finite.
     """
-    with _opened(path) as file:
-        rate, file_frames = file.samplerate, file.frames
+    with _opened(path) as (file, samples):
+        rate, file_frames = file.samplerate, len(samples)
         start = min(offset * rate // sample_rate, file_frames)
         count = file_frames - start
         if num_samples >= 0:
             count = min(count, -(-num_samples * rate // sample_rate))
-        wave = _decode(file, path, start, count).mean(axis=1)
+        wave = _decode(file, path, samples.start + start, count).mean(axis=1)
     if not np.isfinite(wave).all():
         raise AudioError(f"{path}: holds samples that are not finite (NaN or infinity)")
     if rate != sample_rate:
@@ -70,21 +75,55 @@ def read(path: str, sample_rate: int, offset: int = 0, num_samples: int = -1) ->
     return (wave if num_samples < 0 else wave[:num_samples]), file_frames
 
 
+def content(path) -> bytes:
+    """The bytes of an audio file, or of the one in a zip that the path names.
+
+    Raises:
+        AudioError: it is not there, or not all of it.
+    """
+    place = parse_audio_path(os.fspath(path))
+    _require_file(place, path)
+    start, size = (place.offset, place.length) if place.is_in_zip else (0, -1)
+    try:
+        with open(place.file, "rb") as file:
+            file.seek(start)
+            data = file.read(size)
+    except OSError as error:
+        raise AudioError(f"{path}: not readable ({error})") from error
+    if place.is_in_zip and (len(data) < size or not data):
+        raise AudioError(f"{path}: truncated, {len(data)} of {size} bytes are there")
+    return data
+
+
 @contextmanager
 def _opened(path):
-    """An open soundfile with at least one sample."""
-    if not os.path.isfile(path):
-        raise AudioError(f"{path}: no such file")
-    if os.path.getsize(path) == 0:
-        raise AudioError(f"{path}: the file is empty (0 bytes)")
+    """An open soundfile and the range of its samples that the path means, at least one."""
+    place = parse_audio_path(os.fspath(path))
+    _require_file(place, path)
     try:
-        file = soundfile.SoundFile(path)
+        file = soundfile.SoundFile(io.BytesIO(content(path)) if place.is_in_zip else place.file)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
     with file:
         if not 0 < file.frames < UNKNOWN_LENGTH:
             raise AudioError(f"{path}: holds no samples")
-        yield file
+        yield file, _samples(place, path, file.frames)
+
+
+def _require_file(place: AudioPath, path):
+    if not os.path.isfile(place.file):
+        raise AudioError(f"{path}: no such file")
+    if os.path.getsize(place.file) == 0:
+        raise AudioError(f"{path}: the file is empty (0 bytes)")
+
+
+def _samples(place: AudioPath, path, num_frames) -> range:
+    if not place.is_segment:
+        return range(num_frames)
+    end = place.offset + place.length
+    if place.length == 0 or end > num_frames:
+        raise AudioError(f"{path}: samples {place.offset} to {end} are not in the file, which has {num_frames}")
+    return range(place.offset, end)
 
 
 def _decode(file, path, start, count):

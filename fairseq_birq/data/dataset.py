@@ -63,9 +63,9 @@ class AudioDataset(FairseqDataset):
         self.frame_labels = frame_labels
         self.crop_step = _checked_crop_step(crop_step, frame_labels)
         self.bad_rows_allowed = 0 if on_bad_audio == "error" else math.ceil(bad_audio_budget * len(manifest))
-        self.full_sizes = self._sizes_at_sample_rate()
-        self.sizes = self.full_sizes if self.max_samples is None else np.minimum(self.full_sizes, self.max_samples)
-        self._usable = self._long_enough(min_samples)
+        self.min_samples = max(min_samples, 1)
+        self._file_rate = self._find_file_rate()
+        self._report_short()
         # Shared with worker processes, which outlive epochs.
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
         self._is_bad = torch.zeros(len(manifest), dtype=torch.bool).share_memory_()
@@ -123,19 +123,28 @@ class AudioDataset(FairseqDataset):
             batch["ntokens"] = int(batch["target_lengths"].sum())
         return batch
 
+    @property
+    def sizes(self):
+        """(rows,) int64 samples of every row; made anew each time, so that no worker has them in memory."""
+        return self._cut(self._resampled(self.manifest.num_samples))
+
     def num_tokens(self, index):
-        return int(self.sizes[index])
+        return int(self._cut(self._resampled(self.manifest.count(index))))
 
     def num_tokens_vec(self, indices):
-        return self.sizes[indices]
+        return self._cut(self._resampled(self.manifest.num_samples[indices]))
 
     def size(self, index):
-        return int(self.sizes[index])
+        return self.num_tokens(index)
 
     def ordered_indices(self):
         """Rows from long to short, equally long ones shuffled by numpy's seed, which fairseq sets per epoch."""
-        order = np.lexsort([np.random.permutation(len(self._usable)), self.sizes[self._usable]])[::-1]
-        return self._usable[order]
+        usable = self.usable()
+        return usable[np.lexsort([np.random.permutation(len(usable)), self.num_tokens_vec(usable)])[::-1]]
+
+    def usable(self):
+        """(usable rows,) int64: those that are long enough."""
+        return np.flatnonzero(self._resampled(self.manifest.num_samples) >= self.min_samples)
 
     def filter_indices_by_size(self, indices, max_sizes):
         """Leave out what exceeds `max_sizes` samples; counted and reported here, so that fairseq does not stop."""
@@ -158,7 +167,7 @@ class AudioDataset(FairseqDataset):
 
     def _read(self, index, offset, count):
         """(S,) float32, cropped; S may be a sample off `sizes` where the rate was changed."""
-        path, expected = self.manifest.audio_path(index), int(self.manifest.num_samples[index])
+        path, expected = self.manifest.audio_path(index), self.manifest.count(index)
         waveform, file_frames = read(path, self.sample_rate, offset, count)
         if file_frames != expected:
             raise AudioError(
@@ -177,48 +186,56 @@ class AudioDataset(FairseqDataset):
                 f"{self.manifest.audio_path(index)}: has {first + wanted} frames, but {labelled} labels in "
                 f"{self.frame_labels.folder}; if it was unreadable or another file then, make the labels again"
             )
-        return torch.from_numpy(self.frame_labels.codes(index, first, wanted))
+        try:
+            return torch.from_numpy(self.frame_labels.codes(index, first, wanted))
+        except UserError as error:
+            raise AudioError(f"{self.manifest.audio_path(index)}: {error}") from None
 
     def _crop(self, index):
         """(first sample, number of samples) to read; -1 reads all."""
-        surplus = int(self.full_sizes[index] - self.sizes[index])
+        surplus = self._resampled(self.manifest.count(index)) - self.num_tokens(index)
         if surplus <= 0:
             return 0, -1
         generator = np.random.default_rng([self.seed, int(self._epoch), index])
         return int(generator.integers(surplus // self.crop_step + 1)) * self.crop_step, self.max_samples
 
-    def _sizes_at_sample_rate(self):
-        """(rows,) int64. The manifest counts at the files' own rate, which the first readable row tells."""
-        rate = self._file_rate()
-        if rate == self.sample_rate:
-            return self.manifest.num_samples
-        logger.info(f"{self.manifest.path}: audio is at {rate} Hz, resampling to {self.sample_rate} Hz")
-        return -(-self.manifest.num_samples * self.sample_rate // rate)
+    def _resampled(self, num_samples):
+        """Samples at `sample_rate` of files with so many at their own, which all files share."""
+        if self._file_rate == self.sample_rate:
+            return num_samples
+        return -(-num_samples * self.sample_rate // self._file_rate)
 
-    def _file_rate(self):
+    def _cut(self, num_samples):
+        return num_samples if self.max_samples is None else np.minimum(num_samples, self.max_samples)
+
+    def _find_file_rate(self):
+        """Hz, of the first readable row."""
         errors = []
         for index in range(min(len(self.manifest), ROWS_PROBED_FOR_RATE)):
             try:
-                return probe(self.manifest.audio_path(index)).sample_rate
+                rate = probe(self.manifest.audio_path(index)).sample_rate
             except AudioError as error:
                 errors.append(str(error))
+                continue
+            if rate != self.sample_rate:
+                logger.info(f"{self.manifest.path}: audio is at {rate} Hz, resampling to {self.sample_rate} Hz")
+            return rate
         raise UserError(f"{self.manifest.path}: none of its first {len(errors)} audio files can be used; {errors[0]}")
 
-    def _long_enough(self, min_samples):
-        usable = np.flatnonzero(self.full_sizes >= max(min_samples, 1))
-        left_out = len(self) - len(usable)
-        bound = f"{min_samples / self.sample_rate:.2f} s"
-        if len(usable) == 0:
+    def _report_short(self):
+        left_out = len(self) - len(self.usable())
+        bound = f"{self.min_samples / self.sample_rate:.2f} s"
+        if left_out == len(self):
             raise UserError(f"{self.manifest.path}: all {len(self)} utterances are shorter than {bound}")
         if left_out:
             logger.warning(f"{self.manifest.path}: left out {left_out} of {len(self)} utterances, shorter than {bound}")
-        return usable
 
     def _drop_longer(self, indices, limit):
-        too_long = self.sizes[indices] > limit
+        sizes = self.num_tokens_vec(indices)
+        too_long = sizes > limit
         if not too_long.any():
             return indices
-        longest = int(self.sizes[indices].max())
+        longest = int(sizes.max())
         counted = f"{int(too_long.sum())} of {len(indices)} utterances"
         advice = f"longer than max_tokens={limit} samples; the longest has {longest}. Raise dataset.max_tokens to keep them"
         if too_long.all():

@@ -9,9 +9,7 @@
 
 import itertools
 import json
-import os
 from bisect import bisect_right
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Dict, List, Sequence, Union
@@ -19,6 +17,7 @@ from typing import Dict, List, Sequence, Union
 import numpy as np
 
 from fairseq_birq.data.manifest import Manifest
+from fairseq_birq.data.whole_files import written_whole
 from fairseq_birq.errors import UserError
 
 FORMAT = 1
@@ -29,6 +28,8 @@ _SETTINGS = {
     "num_codebooks": "model.quantizer.num_codebooks",
     "codebook_size": "model.quantizer.codebook_size",
 }
+_TEXTS = ("manifest_sha256", "fingerprint", "checkpoint_sha256", "command")
+_LARGEST = {"num_utterances": 10**12, "num_shards": 10**5}  # of what labels.json claims; of other numbers what int32 holds
 
 
 @dataclass(frozen=True)
@@ -94,11 +95,24 @@ def read_info(folder) -> LabelInfo:
         content = json.loads(path.read_text(encoding="utf-8"))
         version = content["format"]
         info = LabelInfo(**content) if version == FORMAT else None
-    except (ValueError, TypeError, KeyError) as error:
+        if info is not None:
+            _check_values(info)
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"{path}: is not what birq-labels writes ({error}); remove {folder} and make it again") from None
     if info is None:
         raise UserError(f"{path}: has format {version}, but this version reads {FORMAT}; make the labels again")
     return info
+
+
+def _check_values(info: LabelInfo) -> None:
+    """Raises ValueError for a value of another type, or a number that is out of range."""
+    for key, value in vars(info).items():
+        kind = {"source": dict, **dict.fromkeys(_TEXTS, str)}.get(key, int)
+        if type(value) is not kind:
+            raise ValueError(f"{key} must be {kind.__name__}, but is {value!r:.80}")
+        low = 0 if key == "num_utterances" else 1
+        if kind is int and not low <= value <= _LARGEST.get(key, 2**31 - 1):
+            raise ValueError(f"{key} must be from {low} to {_LARGEST.get(key, 2**31 - 1)}, but is {value}")
 
 
 def begin(folder, info: LabelInfo) -> None:
@@ -135,34 +149,6 @@ def write_shard(folder, info: LabelInfo, shard: int, codes: Sequence[np.ndarray]
 
 def _paths(folder, shard, num_shards):
     return [Path(folder) / f"{kind}-{shard}-of-{num_shards}.npy" for kind in ("codes", "index")]
-
-
-@contextmanager
-def written_whole(path, keep: bool = False):
-    """A binary file that appears under its name once it is complete, or never. keep: one that is there by then stays."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        if keep:
-            _link(temporary, path)
-        else:
-            os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-def _link(temporary, path):
-    try:
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        os.replace(temporary, path)
 
 
 class LabelStore:
@@ -211,10 +197,17 @@ class LabelStore:
         return self._bounds(row)[2]
 
     def codes(self, row: int, first: int, count: int) -> np.ndarray:
-        """Labels of an utterance's frames `first` to `first + count - 1`, as far as it has them: (frames, N) int64."""
+        """Labels of an utterance's frames `first` to `first + count - 1`, as far as it has them: (frames, N) int64.
+
+        Raises:
+            UserError: a label is none of the codebook's.
+        """
         shard, begin, num_frames = self._bounds(row)
         first, last = min(first, num_frames), min(first + count, num_frames)
-        return self._codes[shard][begin + first : begin + last].astype(np.int64)
+        codes = self._codes[shard][begin + first : begin + last].astype(np.int64)
+        if codes.size and not 0 <= codes.min() <= codes.max() < self.info.codebook_size:
+            raise UserError(self._damaged(shard))
+        return codes
 
     def _bounds(self, row):
         """Shard of an utterance, where its frames begin there, and how many they are."""
@@ -225,13 +218,18 @@ class LabelStore:
     def _load(self, shard) -> List[np.ndarray]:
         paths = _paths(self.folder, shard, self.info.num_shards)
         try:
-            codes, index = np.load(paths[0], mmap_mode="r"), np.load(paths[1])
+            codes, index = np.load(paths[0], mmap_mode="r"), np.array(np.load(paths[1], mmap_mode="r"))
             fits = codes.shape == (index[-1], self.info.num_codebooks) and index.shape == (len(self._rows[shard]) + 1,)
-        except (ValueError, OSError, EOFError, IndexError):
+            fits = fits and (codes.dtype, index.dtype) == (self.info.dtype, np.int64)
+            fits = fits and index[0] == 0 and bool((np.diff(index) >= 0).all())
+        except Exception:  # numpy reads headers in many ways, and each fails differently
             fits = False
         if not fits:
-            raise UserError(
-                f"{paths[0]}: the shard is damaged; remove its two files and make it again with "
-                f"`{self.info.command} --shard {shard}/{self.info.num_shards}`"
-            )
+            raise UserError(self._damaged(shard))
         return [codes, index]
+
+    def _damaged(self, shard) -> str:
+        return (
+            f"{_paths(self.folder, shard, self.info.num_shards)[0]}: the shard is damaged; remove its two files and make it "
+            f"again with `{self.info.command} --shard {shard}/{self.info.num_shards}`"
+        )

@@ -1,74 +1,96 @@
 """fairseq's `.tsv` manifests: line 1 is the root folder, then `path<TAB>num_samples` per utterance.
 
-A relative root, `.` among them, counts from the folder that holds the manifest.
+A relative root, `.` among them, counts from the folder that holds the manifest. A path may name a piece of a file or a file
+in a zip, see `audio_paths`. One that is not absolute must stay below the root.
 """
 
 import hashlib
 import os
-from array import array
 from pathlib import Path
-from typing import Iterable, List, Sequence, Tuple
+from typing import Iterable, List, Sequence, Tuple, Union
 
 import numpy as np
 
+from fairseq_birq.data.manifest_index import IndexedRows, open_index
+from fairseq_birq.data.manifest_rows import Columns, parse_root, row_blocks
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 
+INDEX_FROM_BYTES = 8 << 20  # about 150,000 rows; smaller manifests are parsed and kept in memory
 
-class Manifest:
-    """Rows of a manifest, about 16 bytes each besides their paths (millions of rows fit in memory).
 
-    num_samples: (rows,) int64, at each file's own sample rate
-    """
+class RowsInMemory:
+    """Paths and sample counts, about 16 bytes a row besides the paths."""
 
-    def __init__(self, path: Path, root: str, names: bytes, name_ends: np.ndarray, num_samples: np.ndarray):
-        self.path = Path(path)
-        self.root = root
-        self.num_samples = num_samples
-        self._names = names
-        self._name_ends = name_ends
+    def __init__(self, blocks, path):
+        columns = Columns()
+        self._names = b"".join(columns.add(block) for block in blocks)
+        self._ends, self.num_samples = columns.ends, columns.counts
+        columns.refuse_duplicates(self.name, path)
 
     def __len__(self):
         return len(self.num_samples)
 
+    def name(self, index: int) -> bytes:
+        return self._names[self._ends[index - 1] if index else 0 : self._ends[index]]
+
+    def count(self, index: int) -> int:
+        return int(self.num_samples[index])
+
+    def fingerprint(self) -> str:
+        digest = hashlib.sha256(self._names)
+        for numbers in (self._ends, self.num_samples):
+            digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
+        return digest.hexdigest()
+
+
+class Manifest:
+    """Rows of a manifest; those of a long one stay on disk, see `manifest_index`.
+
+    num_samples: (rows,) int64, at each file's own sample rate. For a single row, `count` costs a worker no memory.
+    """
+
+    def __init__(self, path: Path, root: str, rows: Union[RowsInMemory, IndexedRows]):
+        self.path = Path(path)
+        self.root = root
+        self._rows = rows
+
+    def __len__(self):
+        return len(self._rows)
+
+    @property
+    def num_samples(self) -> np.ndarray:
+        return self._rows.num_samples
+
     def name(self, index: int) -> str:
         """Path of an audio file as the manifest writes it."""
-        start = self._name_ends[index - 1] if index else 0
-        return os.fsdecode(self._names[start : self._name_ends[index]])
+        return os.fsdecode(self._rows.name(index))
+
+    def count(self, index: int) -> int:
+        return self._rows.count(index)
 
     def audio_path(self, index: int) -> str:
         return os.path.join(self.root, self.name(index))
 
     def fingerprint(self) -> str:
         """SHA-256 of all paths and sample counts in their order, not of the root: a corpus may move."""
-        digest = hashlib.sha256(self._names)
-        for numbers in (self._name_ends, self.num_samples):
-            digest.update(np.ascontiguousarray(numbers, dtype="<i8").tobytes())
-        return digest.hexdigest()
+        return self._rows.fingerprint()
 
 
 def read_manifest(path) -> Manifest:
     """Read and check a `.tsv` manifest.
 
     Raises:
-        UserError: the file is missing, has no rows, or a row is malformed or repeats a path; names file and line.
+        UserError: the file is missing, has no rows, or a row is malformed, repeats a path or leaves the root; names file
+            and line.
     """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with `birq-manifest FOLDER {path.parent}`")
-    names, ends, counts, hashes = bytearray(), array("q"), array("q"), array("q")
+    indexed = open_index(path) if path.stat().st_size >= INDEX_FROM_BYTES else None
     with open(path, "rb") as file:
-        root = _parse_root(file.readline(), path)
-        for number, line in _rows(file, path):
-            name, count = _parse_row(line, path, number)
-            names += name
-            ends.append(len(names))
-            counts.append(count)
-            hashes.append(hash(name))
-    if not counts:
-        raise UserError(f"{path}: has no rows; make it again with `birq-manifest FOLDER {path.parent}`")
-    manifest = Manifest(path, root, bytes(names), _int64(ends), _int64(counts))
-    _refuse_duplicates(manifest, _int64(hashes))
-    return manifest
+        root = parse_root(file.readline(), path)
+        return Manifest(path, root, indexed or RowsInMemory(row_blocks(file, path), path))
 
 
 def write_manifest(path, root: str, rows: Iterable[Tuple[str, int]]) -> None:
@@ -105,13 +127,9 @@ def read_labels(path, expected_lines: int) -> List[str]:
     """Lines of a label file that runs parallel to a manifest's rows.
 
     Raises:
-        UserError: the file is missing or has another number of lines.
+        UserError: the file is missing, not UTF-8, or has another number of lines.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such label file; it needs one line per row of the manifest")
-    with open(path, encoding="utf-8") as file:
-        lines = [line.rstrip("\r\n") for line in file]
+    lines = [line for _, line in text_lines(path, "label file; it needs one line per row of the manifest")]
     if len(lines) != expected_lines:
         raise UserError(
             f"{path}: has {len(lines)} lines, but the manifest beside it has {expected_lines} rows; "
@@ -120,52 +138,5 @@ def read_labels(path, expected_lines: int) -> List[str]:
     return lines
 
 
-def _parse_root(line, path):
-    root = os.fsdecode(line.strip())
-    if not root or "\t" in root:
-        raise UserError(f"{path}, line 1: must be the root folder of the audio files, but is {root!r}")
-    return os.path.normpath(os.path.join(path.parent.absolute(), root))
-
-
-def _rows(file, path):
-    """(line number, line) without line ends; empty lines may only be the last ones."""
-    empty = None
-    for number, line in enumerate(file, start=2):
-        line = line.rstrip(b"\r\n")
-        if not line:
-            empty = empty or number
-        elif empty:
-            raise UserError(f"{path}, line {empty}: is empty, but rows follow; remove it")
-        else:
-            yield number, line
-
-
-def _parse_row(line, path, number):
-    fields = line.split(b"\t")
-    if len(fields) != 2 or not fields[0]:
-        raise UserError(f"{path}, line {number}: must be `path<TAB>num_samples`, but is {os.fsdecode(line)!r}")
-    name, count = fields[0], fields[1].strip()
-    if not count.isdigit():
-        raise UserError(
-            f"{path}, line {number}: the number of samples must be a whole number >= 0, but is {os.fsdecode(count)!r}"
-        )
-    return name, int(count)
-
-
-def _refuse_duplicates(manifest, hashes):
-    order = np.argsort(hashes, kind="stable")
-    for place in np.flatnonzero(np.diff(hashes[order]) == 0):
-        first, second = int(order[place]), int(order[place + 1])
-        if manifest.name(first) == manifest.name(second):
-            raise UserError(
-                f"{manifest.path}, line {second + 2}: repeats the path of line {first + 2}, {manifest.name(first)}; "
-                "remove one of the two"
-            )
-
-
 def _rank(name, seed):
     return hashlib.sha256(f"{seed}:{name}".encode("utf-8", "surrogateescape")).digest()
-
-
-def _int64(values):
-    return np.frombuffer(values, dtype=np.int64) if values else np.zeros(0, dtype=np.int64)

@@ -5,10 +5,12 @@ from typing import Dict, List, NamedTuple, Optional, Sequence
 
 from torch import Tensor
 
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.decoding.base import Decoder, Hypothesis, collapse
 from fairseq_birq.errors import UserError
 
 INSTALL_HINT = "the lexicon decoder needs flashlight-text and KenLM: pip install 'fairseq_birq[decode]'"
+LONGEST_SPELLING = 1000  # flashlight-text goes down a word letter by letter on the stack
 
 
 class LexiconDecoder(Decoder):
@@ -112,24 +114,26 @@ def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:
     """Spellings of each word as dictionary indices. indices: symbol -> index.
 
     Raises:
-        UserError: the file is missing or empty, or a line has no spelling or a letter that the dictionary lacks.
+        UserError: the file is missing, empty or not UTF-8, or a line has no spelling, a very long one, or a letter that the
+            dictionary lacks.
     """
     if not path or not Path(path).is_file():
         raise UserError(f"lexicon {path} does not exist; give a file of `word<TAB>l e t t e r s |` lines as --lexicon")
     spellings: Dict[str, List[List[int]]] = {}
-    with open(path, encoding="utf-8") as file:
-        for number, line in enumerate(file, start=1):
-            if not line.strip():
-                continue
-            word, *letters = line.split()
-            unknown = [letter for letter in letters if letter not in indices]
-            if unknown:
-                raise UserError(
-                    f"{path}, line {number}: {word!r} is spelt with {unknown[0]!r}, which the dictionary lacks"
-                )
-            if not letters:
-                raise UserError(f"{path}, line {number}: {word!r} has no spelling; write `word<TAB>l e t t e r s |`")
-            spellings.setdefault(word, []).append([indices[letter] for letter in letters])
+    for number, line in text_lines(path, "lexicon"):
+        if not line.strip():
+            continue
+        word, *letters = line.split()
+        unknown = [letter for letter in letters if letter not in indices]
+        if unknown:
+            raise UserError(f"{path}, line {number}: {word!r} is spelt with {unknown[0]!r}, which the dictionary lacks")
+        if not letters:
+            raise UserError(f"{path}, line {number}: {word!r} has no spelling; write `word<TAB>l e t t e r s |`")
+        if len(letters) > LONGEST_SPELLING:
+            raise UserError(
+                f"{path}, line {number}: {word[:50]!r} has {len(letters)} letters, more than {LONGEST_SPELLING}; remove it"
+            )
+        spellings.setdefault(word, []).append([indices[letter] for letter in letters])
     if not spellings:
         raise UserError(f"{path}: has no words")
     return spellings

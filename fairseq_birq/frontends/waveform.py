@@ -11,6 +11,8 @@ from fairseq_birq.frontends.logmel import at_least_zero, frames_padding
 from fairseq_birq.row_dropout import RowDropout
 from fairseq_birq.structs import Features
 
+_VARIANCE_FLOOR = 1e-7  # that of Hugging Face's Wav2Vec2FeatureExtractor: exports see the same waveforms
+
 
 class WaveformFrontend(nn.Module):
     """wav2vec 2.0's CNN in its layer-norm mode (the LARGE model's), on waveforms of zero mean and unit variance.
@@ -83,4 +85,4 @@ def _normalise_waveform(waveform: Tensor, padding_mask: Tensor = None) -> Tensor
     num_valid = valid.sum(1, keepdim=True).clamp(min=1)
     centred = (x - (x * valid).sum(1, keepdim=True) / num_valid) * valid
     variance = centred.square().sum(1, keepdim=True) / num_valid
-    return (centred * (variance + 1e-5).rsqrt()).float()
+    return (centred * (variance + _VARIANCE_FLOOR).rsqrt()).float()

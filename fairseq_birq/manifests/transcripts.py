@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import List, Optional
 
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 
 
@@ -10,19 +11,16 @@ class Transcripts:
     """Texts by the path of their audio: `a/b.flac`, `a/b` or `b`, whichever the file uses.
 
     Raises:
-        UserError: the file is missing, a line has no tab, repeats a path, or its text holds `|`, the word boundary.
+        UserError: the file is missing or not UTF-8, a line has no tab, repeats a path, or its text holds `|`, the word boundary.
     """
 
     def __init__(self, path):
         self.path = Path(path)
         self._texts = {}
         self._taken = {}
-        if not self.path.is_file():
-            raise UserError(f"{self.path}: no such file of transcripts")
-        with open(self.path, encoding="utf-8") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    self._add(line.rstrip("\r\n"), f"{self.path}, line {number}")
+        for number, line in text_lines(self.path, "file of transcripts"):
+            if line.strip():
+                self._add(line, f"{self.path}, line {number}")
 
     def pop(self, audio: str) -> Optional[str]:
         """Text of an audio file, None if there is none.

@@ -184,3 +184,15 @@ def test_the_data_packs_manifests_give_their_sizes(mboshi, fsdd):
         batch = batch_of(dataset, 0, 1, 2)
         lengths = (~batch["net_input"]["padding_mask"]).sum(1)
         assert batch["bad_audio"] == 0 and (lengths - torch.tensor(dataset.sizes[:3])).abs().max() <= 1
+
+
+def test_segments_of_a_long_file_are_utterances(tmp_path):
+    write_audio(tmp_path / "long.flac", tone(4.0))
+    rows = [("long.flac:8000:16000", 16000), ("long.flac:24000:30000", 30000), ("long.flac:60000:8000", 8000)]
+    write_manifest(tmp_path / "x.tsv", ".", rows)
+    whole = AudioDataset(read_manifest(tmp_path / "x.tsv"), bad_audio_budget=1.0)
+    np.testing.assert_allclose(whole[1]["waveform"], tone(4.0)[24000:54000], atol=1 / 32768)
+    assert whole.sizes.tolist() == [16000, 30000, 8000] and "60000 to 68000 are not in the file" in whole[2]["bad"]
+    cut = AudioDataset(whole.manifest, max_samples=9000)
+    place, _ = cut._crop(1)
+    np.testing.assert_allclose(cut[1]["waveform"], whole[1]["waveform"][place : place + 9000])

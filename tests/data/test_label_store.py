@@ -9,7 +9,7 @@ import torch
 
 from fairseq_birq.data import label_store
 from fairseq_birq.data.dataset import AudioDataset
-from fairseq_birq.data.label_store import FrameGrid, LabelStore, read_info, shard_rows, written_whole
+from fairseq_birq.data.label_store import FrameGrid, LabelStore, read_info, shard_rows
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
@@ -114,19 +114,6 @@ def test_a_folder_takes_the_labels_of_one_job(tmp_path, manifest):
     with pytest.raises(UserError, match="labels.json is gone"):
         write_labels(tmp_path, manifest)
     assert not (tmp_path / "labels.json").exists()
-
-
-def test_a_file_is_whole_or_not_there(tmp_path):
-    path = tmp_path / "new" / "file"
-    with pytest.raises(KeyboardInterrupt), written_whole(path) as file:
-        file.write(b"half")
-        raise KeyboardInterrupt
-    assert list(path.parent.iterdir()) == []
-    for content, keep, expected in [(b"one", True, b"one"), (b"two", True, b"one"), (b"three", False, b"three")]:
-        with written_whole(path, keep=keep) as file:
-            file.write(content)
-        assert path.read_bytes() == expected
-    assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_store_travels_to_worker_processes_by_its_path_alone(tmp_path, manifest):

@@ -33,6 +33,14 @@ def test_a_relative_root_counts_from_the_manifest(tmp_path, monkeypatch, root, e
     assert manifest.audio_path(0) == str(tmp_path / expected / "a.wav")
 
 
+def test_paths_that_stay_below_the_root_or_are_absolute_are_read(tmp_path):
+    names = ["/else/where.wav", "..a.wav", "a/../b.wav", "a...wav", "a.wav:0:5", "a.wav:5:5", "b.zip:10:999"]
+    write_manifest(tmp_path / "x.tsv", "/r", [(name, 5) for name in names])
+    manifest = read_manifest(tmp_path / "x.tsv")
+    assert [manifest.name(index) for index in range(len(manifest))] == names
+    assert [manifest.audio_path(index) for index in (0, 5)] == ["/else/where.wav", "/r/a.wav:5:5"]
+
+
 def test_windows_line_ends_are_read(tmp_path):
     (tmp_path / "x.tsv").write_bytes(b"/r\r\na.wav\t5\r\nb.wav\t6\r\n\r\n")
     manifest = read_manifest(tmp_path / "x.tsv")
@@ -50,6 +58,9 @@ def test_windows_line_ends_are_read(tmp_path):
         ("a.wav\t5.0\n", "line 2.*whole number"),
         ("a.wav\t5\n\nb.wav\t5\n", "line 3.*empty"),
         ("a.wav\t5\nb.wav\t5\na.wav\t5\n", "line 4.*repeats.*line 2, a.wav"),
+        ("a.wav\t5\na/../../b.wav\t5\n", "line 3.*a/../../b.wav is outside the root folder"),
+        ("..\t5\n", "line 2.*outside"),
+        ("a.wav\t5\na.wav:3:6\t5\n", "line 3.*segment a.wav:3:6 has 6 samples, but the row says 5"),
         ("", "no rows.*birq-manifest"),
     ],
 )

@@ -1,0 +1,37 @@
+"""birq-export CHECKPOINT OUT --to FORMAT: the encoder of a checkpoint for others to load."""
+
+import argparse
+import sys
+
+from fairseq_birq.errors import UserError
+from fairseq_birq.export import EXPORTS
+from fairseq_birq.export.folder import export
+
+
+def main(argv=None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        files = export(arguments.checkpoint, arguments.out, arguments.to)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(f"{arguments.out}: {', '.join(files)}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("birq-export", description="The speech encoder of a checkpoint for other libraries")
+    parser.add_argument("checkpoint", help="of model birq or birq_ctc")
+    parser.add_argument("out", help="folder to make; it must not be there yet")
+    parser.add_argument(
+        "--to",
+        required=True,
+        choices=sorted(EXPORTS),
+        help="huggingface: a HubertModel (waveform Transformer); onnx, s3prl (an upstream), safetensors with a loader in one "
+        "file (log-Mel Conformer)",
+    )
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
