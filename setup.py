@@ -8,10 +8,11 @@ replace a torch that was chosen for the machine's driver.
 from setuptools import find_packages, setup
 
 DECODE = ["flashlight-text"]  # brings its own KenLM
-PLOT = ["matplotlib"]
+PLOT = ["matplotlib", "scikit-learn"]
+ALIGN = ["praatio"]  # TextGrids
 EXPORT = ["safetensors", "onnx", "onnxscript"]
 PARITY = ["transformers", "onnxruntime"]  # what exports are compared with
-DEV = DECODE + PLOT + ["pytest", "hypothesis", "kaldi-native-fbank", "ruff"]
+DEV = DECODE + PLOT + ALIGN + ["pytest", "hypothesis", "kaldi-native-fbank", "ruff"]
 
 setup(
     name="fairseq_birq",
@@ -20,11 +21,13 @@ setup(
     python_requires=">=3.9",
     packages=find_packages(include=["fairseq_birq", "fairseq_birq.*"]),
     install_requires=["numpy", "soundfile", "soxr", "editdistance", "tqdm", "espeakng-loader"],
-    extras_require={"decode": DECODE, "plot": PLOT, "export": EXPORT, "parity": PARITY, "dev": DEV},
+    extras_require={"decode": DECODE, "plot": PLOT, "align": ALIGN, "export": EXPORT, "parity": PARITY, "dev": DEV},
     entry_points={
         "console_scripts": [
             "birq-manifest = fairseq_birq.cli.manifest:main",
             "birq-labels = fairseq_birq.cli.labels:main",
+            "birq-audit = fairseq_birq.cli.audit:main",
+            "birq-plot = fairseq_birq.cli.plot:main",
             "birq-export = fairseq_birq.cli.export:main",
             "birq-doctor = fairseq_birq.cli.doctor:main",
             "birq-probe = fairseq_birq.cli.probe:main",

@@ -15,14 +15,14 @@ from types import SimpleNamespace
 import torch
 from omegaconf import OmegaConf
 
-from fairseq_birq.analysis.frames import all_frames, batches, phones_of, read_alignment
-from fairseq_birq.analysis.label_quality import joint_counts, label_quality
+from fairseq_birq.analysis.alignment import read_alignment
+from fairseq_birq.analysis.audit import RAW_NORMS
+from fairseq_birq.analysis.frames import all_frames, batches, phones_of
+from fairseq_birq.analysis.label_quality import phone_measures
 from fairseq_birq.builders import build_targets
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.frontends import FRONTENDS
 from fairseq_birq.metrics import perplexity, top_share, used_share
-
-NORMS = ("none", "utterance", "frame", "utterance+frame")
 
 
 def source_of(norm, size, seed):
@@ -37,15 +37,13 @@ def quantizer_vectors(encoder, data, split, norm):
     return torch.cat([source.vectors(all_frames(encoder, batch, num_layers=0)) for batch in batches(data / f"{split}.tsv")])
 
 
-def measure(norm, size, seed, vectors, dev_vectors, phones, num_phones):
+def measure(norm, size, seed, vectors, dev_vectors, phones):
     quantizer = source_of(norm, size, seed).quantizer
     histogram = torch.bincount(quantizer.nearest(vectors)[:, 0], minlength=size)
-    codes, known = quantizer.nearest(dev_vectors)[:, 0], phones >= 0
-    shuffled = phones[known][torch.randperm(int(known.sum()), generator=torch.Generator().manual_seed(seed))]
-    pnmi, chance = (
-        label_quality(joint_counts(labels, codes[known], num_phones, size))["pnmi"] for labels in (phones[known], shuffled)
-    )
-    return [float(perplexity(histogram)), float(top_share(histogram)), float(used_share(histogram)), pnmi, chance]
+    known = phones >= 0
+    found = phone_measures(quantizer.nearest(dev_vectors)[known], phones[known], size, seed)
+    ours = [perplexity(histogram), top_share(histogram), used_share(histogram), found["pnmi"], found["pnmi_shuffled"]]
+    return [float(value) for value in ours]
 
 
 def changed_by_padding(encoder, data, size):
@@ -68,14 +66,14 @@ def main():
     parser.add_argument("--sizes", type=int, nargs="*", default=[512, 8192])
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3, 4, 5])
     args = parser.parse_args()
-    encoder, ids = SimpleNamespace(frontend=FRONTENDS["logmel"](dim=8)), {}
-    phones = phones_of(encoder.frontend, args.data / "dev.tsv", read_alignment(args.data / "dev.limsi.phn"), ids)
+    encoder = SimpleNamespace(frontend=FRONTENDS["logmel"](dim=8))
+    phones = phones_of(encoder.frontend, args.data / "dev.tsv", read_alignment(args.data / "dev.limsi.phn"), {})
     print("| V | quantizer_norm | perplexity | top code | codes used | PNMI | PNMI, phones shuffled |")
     print("| --- | --- | --- | --- | --- | --- | --- |")
-    for norm in NORMS:
+    for norm in RAW_NORMS:
         vectors, dev_vectors = (quantizer_vectors(encoder, args.data, split, norm) for split in ("pretrain", "dev"))
         for size in args.sizes:
-            rows = torch.tensor([measure(norm, size, seed, vectors, dev_vectors, phones, len(ids)) for seed in args.seeds])
+            rows = torch.tensor([measure(norm, size, seed, vectors, dev_vectors, phones) for seed in args.seeds])
             low, middle, high = rows.amin(0), rows.median(0).values, rows.amax(0)
             digits = (0, 2, 2, 2, 2)
             ranges = zip(middle.tolist(), low.tolist(), high.tolist(), digits)

@@ -2,8 +2,9 @@
 
 import torch
 
-from fairseq_birq.analysis.frames import collect, phones_of, read_alignment
-from fairseq_birq.analysis.label_quality import joint_counts, label_quality
+from fairseq_birq.analysis.alignment import read_alignment
+from fairseq_birq.analysis.frames import collect, phones_of
+from fairseq_birq.analysis.label_quality import phone_measures
 from fairseq_birq.analysis.linear_probe import linear_accuracy
 from fairseq_birq.data.label_store import LabelStore
 from fairseq_birq.metrics import perplexity
@@ -11,17 +12,11 @@ from fairseq_birq.model import BirqModel
 
 
 def code_quality(codes, phones, num_codes):
-    """Mean over label columns of PNMI, PNMI of shuffled phones, and perplexity, on frames that carry a phone."""
+    """PNMI, PNMI of shuffled phones, and perplexity, on frames that carry a phone."""
     known = phones >= 0
-    phones, codes = phones[known], codes[known]
-    shuffled = phones[torch.randperm(len(phones), generator=torch.Generator().manual_seed(0))]
-    num_phones, columns = int(phones.max()) + 1, codes.t()
-
-    def pnmi(labels):
-        return sum(label_quality(joint_counts(labels, c, num_phones, num_codes))["pnmi"] for c in columns) / len(columns)
-
-    histograms = torch.stack([torch.bincount(column, minlength=num_codes) for column in columns])
-    return {"pnmi": pnmi(phones), "chance": pnmi(shuffled), "perplexity": float(perplexity(histograms).mean())}
+    found = phone_measures(codes[known], phones[known], num_codes)
+    histograms = torch.stack([torch.bincount(column, minlength=num_codes) for column in codes[known].t()])
+    return {"pnmi": found["pnmi"], "chance": found["pnmi_shuffled"], "perplexity": float(perplexity(histograms).mean())}
 
 
 def stored_codes(folder):

@@ -26,8 +26,13 @@ def build_speech_encoder(frontend_cfg, encoder_cfg) -> SpeechEncoder:
         raise UserError(
             f"`model.encoder.num_heads` ({encoder_cfg.num_heads}) must divide `model.encoder.dim` ({encoder_cfg.dim})"
         )
-    frontend = FRONTENDS[str(frontend_cfg.name)](**_frontend_settings(frontend_cfg, encoder_cfg.dim))
+    frontend = build_frontend(frontend_cfg, encoder_cfg.dim)
     return SpeechEncoder(frontend, ENCODERS[str(encoder_cfg.name)](**_encoder_settings(encoder_cfg)))
+
+
+def build_frontend(cfg, dim) -> nn.Module:
+    """A frontend whose frames have `dim` dimensions when they enter the encoder."""
+    return FRONTENDS[str(cfg.name)](**_frontend_settings(cfg, dim))
 
 
 def _frontend_settings(cfg, dim) -> dict:

@@ -1,5 +1,7 @@
 """Numbers that tell whether codes are healthy, from how often each code occurred."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -23,6 +25,24 @@ def top_share(histogram: Tensor) -> Tensor:
 def used_share(histogram: Tensor) -> Tensor:
     """Fraction of the codes that occurred. histogram: (..., V) -> (...)."""
     return (histogram > 0).double().mean(-1)
+
+
+def bits_per_second(histogram: Tensor, frames_per_second: float) -> Tensor:
+    """Entropy of the codes in bits times their rate, as the ZeroSpeech 2019 challenge defines a bitrate.
+
+    histogram: (..., V) -> (...)
+    """
+    return entropy(histogram) / math.log(2) * frames_per_second
+
+
+def repeated_share(codes: Tensor, is_first: Tensor) -> Tensor:
+    """Share of frames that have the code of the frame before, of those that have one.
+
+    codes: (M, N), is_first: (M,) bool, True on the first frame of each utterance -> (N,) float64; 0 without such frames
+    """
+    follows = ~is_first[1:]
+    same = (codes[1:] == codes[:-1]) & follows[:, None]
+    return same.sum(0).double() / follows.sum().clamp(min=1)
 
 
 def normalised_mutual_information(a: Tensor, b: Tensor) -> Tensor:

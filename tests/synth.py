@@ -154,3 +154,31 @@ def write_labels(folder, manifest, num_shards=1, num_codebooks=2, codebook_size=
         rows = label_store.shard_rows(len(codes), shard, num_shards)
         label_store.write_shard(folder, info, shard, [codes[row] for row in rows])
     return codes
+
+
+def looks_drawn(path, least_bytes=5000):
+    """Whether a PNG opens and shows something: more than a few bytes, and pixels that differ."""
+    from matplotlib.image import imread
+
+    pixels = imread(str(path))[..., :3]
+    return Path(path).stat().st_size > least_bytes and min(pixels.shape[:2]) > 100 and float(pixels.std()) > 0.02
+
+
+def write_two_sounds(folder, split="train", utterances=6, seconds=2.4):
+    """A corpus that alternates a low buzz `a` and high hiss `b` every 0.4 s, with its alignment `<split>.phn`."""
+    folder, table = Path(folder), ["utt_index\tpath\tstart_s\tend_s\tphone"]
+    rows, length = [str(folder.resolve())], int(0.4 * 16000)
+    for index in range(utterances):
+        rng = np.random.default_rng(index)
+        noise = rng.standard_normal((round(seconds / 0.4), length))
+        time = np.arange(length) / 16000
+        sounds = [0.3 * np.sin(2 * np.pi * 200 * time) + 0.001 * noise[0], 0.1 * np.diff(noise[0], prepend=0.0)]
+        kinds = [(index + place) % 2 for place in range(len(noise))]
+        wave = np.concatenate([sounds[kind] for kind in kinds]).astype(np.float32)
+        path = write_audio(folder / split / f"{index:04d}.flac", wave)
+        rows.append(f"{path.relative_to(folder)}\t{wave.size}")
+        for place, kind in enumerate(kinds):
+            table.append(f"{index}\t{path.name}\t{0.4 * place:.1f}\t{0.4 * (place + 1):.1f}\t{'ab'[kind]}")
+    (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n")
+    (folder / f"{split}.phn").write_text("\n".join(table) + "\n")
+    return folder

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from fairseq_birq.analysis.frames import read_alignment
+from fairseq_birq.analysis.alignment import read_alignment
 from fairseq_birq.asr_task import read_dictionary, read_letters
 from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.data.label_store import LabelStore, read_info

@@ -27,7 +27,7 @@ def test_every_requirement_has_one_exact_version(repository, name):
 def test_what_setup_names_is_pinned(repository, name, more):
     """Exports are not for Python 3.9 and 3.10: today's onnx does not fit the old fairseq's numpy."""
     setup = (repository / "setup.py").read_text()
-    lists = re.findall(rf"(?:install_requires=|DECODE = |PLOT = |DEV = .*?{more})\[([^\]]*)\]", setup)
+    lists = re.findall(rf"(?:install_requires=|DECODE = |PLOT = |ALIGN = |DEV = .*?{more})\[([^\]]*)\]", setup)
     named = set(re.findall(r'"([a-z0-9-]+)"', " ".join(lists)))
     assert {"numpy", "soundfile", "flashlight-text", "pytest"} <= named and ("onnx" in named) == bool(more)
     assert named <= set(pins(repository, name))

@@ -5,11 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List
 
+from fairseq_birq.analysis.drawing import COLOURS, STYLES, picture
 from fairseq_birq.errors import UserError
-
-# Okabe and Ito's colours, which people with colour-blindness tell apart; line styles differ too
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-STYLES = ("-", "--", "-.", ":")
 
 Log = Dict[str, Dict[int, Dict[str, float]]]  # group ("train_inner", "train", a valid subset) -> update -> name -> value
 
@@ -86,12 +83,10 @@ def pretraining_panels(log: Log) -> List[Panel]:
     """Loss, masked accuracy beside the share of the most frequent code, and code perplexity, per target source."""
     subsets = [group for group in log if group not in ("train", "train_inner")]
     training = training_group(log)
-    sources = sorted({name[len("perplexity_") :] for group in log.values() for values in group.values()
-                      for name in values if name.startswith("perplexity_")})  # fmt: skip
     loss = [Line("training", series(log, training, "loss"))]
     loss += [Line(subset, series(log, subset, "loss")) for subset in subsets]
     accuracy, usage, share = [], [], []
-    for source in sources:
+    for source in _sources(log):
         accuracy.append(Line(f"{source}: accuracy", series(log, training, f"accuracy_{source}")))
         accuracy.append(Line(f"{source}: most frequent code", series(log, training, f"top_share_{source}")))
         usage.append(Line(source, series(log, training, f"perplexity_{source}")))
@@ -112,27 +107,44 @@ def finetuning_panels(logs: Dict[str, Log], subset: str) -> List[Panel]:
     ]
 
 
+def compared_panels(logs: Dict[str, Log]) -> List[Panel]:
+    """Several runs in one plot: loss, then accuracy, perplexity and use of the codebook per target source, then error rates.
+
+    logs: label -> log; error rates are of every validation subset that has some
+    """
+    loss = [Line(run, series(log, training_group(log), "loss")) for run, log in logs.items()]
+    panels = [Panel("training loss", "as logged", loss)]
+    for prefix, title, unit in (
+        ("accuracy_", "prediction of masked codes", "share of masked frames"),
+        ("perplexity_", "code perplexity", "codes"),
+        ("used_share_", "codes in use", "share of the codebook"),
+    ):
+        lines = [Line(f"{run}: {source}", series(log, training_group(log), f"{prefix}{source}"))
+                 for run, log in logs.items() for source in _sources(log)]  # fmt: skip
+        panels.append(Panel(title, unit, lines))
+    subsets = dict.fromkeys(group for log in logs.values() for group in log if group not in ("train", "train_inner"))
+    return panels + [panel for subset in subsets for panel in finetuning_panels(logs, subset)]
+
+
+def _sources(log: Log) -> List[str]:
+    prefix = "perplexity_"
+    names = {name for group in log.values() for values in group.values() for name in values if name.startswith(prefix)}
+    return sorted(name[len(prefix) :] for name in names)
+
+
 def draw(panels: List[Panel], path) -> Path:
-    """Draw panels two to a row into the PNG `path` and return it. Lines without points are left out.
+    """Draw panels two to a row into the picture `path` and return it. Lines without points are left out.
 
     Raises:
         UserError: matplotlib is missing, or no panel has a point.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise UserError("the picture needs matplotlib: pip install 'fairseq_birq[plot]'") from None
     panels = [panel for panel in panels if any(line.points for line in panel.lines)]
     if not panels:
         raise UserError(f"nothing to draw for {path}: the log has none of the curves")
     rows = (len(panels) + 1) // 2
-    figure = Figure(figsize=(11, 3.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    for number, panel in enumerate(panels, start=1):
-        _draw_panel(figure.add_subplot(rows, 2, number), panel)
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=120)
+    with picture(path, height_cm=5.6 * rows) as figure:
+        for number, panel in enumerate(panels, start=1):
+            _draw_panel(figure.add_subplot(rows, 2, number), panel)
     return Path(path)
 
 
@@ -141,8 +153,8 @@ def _draw_panel(axes, panel):
         updates, values = zip(*sorted(line.points.items()))
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
         marker = "o" if len(updates) < 3 else None
-        axes.plot(updates, values, style, color=colour, label=line.label, linewidth=1.8, marker=marker)
+        axes.plot(updates, values, style, color=colour, label=line.label, marker=marker)
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.unit)
     axes.set_ylim(0, 1.08 * max(max(line.points.values()) for line in panel.lines if line.points) or 1)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize="small")
+    axes.legend()

@@ -1,64 +1,49 @@
 """All frames of a corpus: what a model's layers and target sources make of them, and which phone each one carries."""
 
-import math
 from collections import defaultdict
 from pathlib import Path
-from typing import Dict, Iterable, List, Optional, Sequence, Tuple
+from typing import Dict, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor
 
+from fairseq_birq.analysis.alignment import Alignment
 from fairseq_birq.analysis.label_quality import frame_phones
-from fairseq_birq.data.dataset import AudioDataset
+from fairseq_birq.data.dataset import AudioDataset, raise_user_error
 from fairseq_birq.data.manifest import read_manifest
-from fairseq_birq.data.text import text_lines
-from fairseq_birq.errors import UserError
 from fairseq_birq.soft_codes import SoftCodes
 from fairseq_birq.targets.base import TargetInputs
 
-Alignment = Dict[int, List[Tuple[float, float, str]]]  # row -> (start_s, end_s, phone)
-_COLUMNS = ("utt_index", "start_s", "end_s", "phone")
-
-
-def read_alignment(path) -> Alignment:
-    """A table with the columns utt_index, start_s, end_s and phone, tab-separated.
-
-    Raises:
-        UserError: the file is missing or not UTF-8, a column is missing, or a row is no interval.
-    """
-    lines, intervals = text_lines(path, "alignment"), defaultdict(list)
-    columns = next(lines, (1, ""))[1].split("\t")
-    missing = [column for column in _COLUMNS if column not in columns]
-    if missing:
-        raise UserError(f"{path}: has no column {missing}; an alignment needs {list(_COLUMNS)}, tab-separated")
-    places = [columns.index(column) for column in _COLUMNS]
-    for number, line in lines:
-        if not line:
-            continue
-        cells = line.split("\t")
-        try:
-            row, start, end, phone = (convert(cells[place]) for convert, place in zip((int, float, float, str), places))
-            valid = row >= 0 and 0 <= start <= end < math.inf
-        except (IndexError, ValueError):
-            valid = False
-        if not valid:
-            raise UserError(f"{path}, line {number}: not an interval: {cells}")
-        intervals[row].append((start, end, phone))
-    return intervals
-
 
 def batches(
-    manifest_path, utterances: int = 16, sample_rate: int = 16000, rows: Optional[Sequence[int]] = None
+    manifest_path,
+    utterances: int = 16,
+    sample_rate: int = 16000,
+    rows: Optional[Sequence[int]] = None,
+    on_bad_audio: str = "error",
 ) -> Iterable[dict]:
-    """Batches of `utterances` rows as a model sees them, in the manifest's order or that of `rows`; bad audio is an error."""
-    dataset = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate, on_bad_audio="error")
+    """Batches of `utterances` rows as a model sees them, in the manifest's order.
+
+    rows: only these, in this order
+    on_bad_audio: "skip" logs bad files and leaves them out of the batch and its `ids`, up to the dataset's budget
+
+    Raises:
+        UserError: audio is bad.
+    """
+    dataset = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate, on_bad_audio=on_bad_audio)
     rows = range(len(dataset)) if rows is None else rows
     for start in range(0, len(rows), utterances):
-        items = [dataset[row] for row in rows[start : start + utterances]]
-        bad = [item["bad"] for item in items if "bad" in item]
-        if bad:
-            raise UserError(bad[0])
-        yield dataset.collater(items)["net_input"]
+        batch = dataset.collater([dataset[row] for row in rows[start : start + utterances]])
+        raise_user_error(batch)
+        yield batch["net_input"]
+
+
+def rows_of_minutes(manifest_path, minutes: float, sample_rate: int = 16000) -> List[int]:
+    """Rows spread evenly over a manifest that make up about so many minutes; all where it has no more."""
+    samples = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate).sizes
+    share = min(1.0, minutes * 60 * sample_rate / max(1, int(samples.sum())))
+    count = max(1, round(share * len(samples)))
+    return [number * len(samples) // count for number in range(count)]
 
 
 @torch.no_grad()
@@ -91,18 +76,22 @@ def noise_free_codes(targets) -> Tensor:
 
 
 @torch.no_grad()
-def collect(model, manifest_path, sources: Sequence[str] = (), layers: Sequence[int] = ()):
+def collect(
+    model, manifest_path, sources: Sequence[str] = (), layers: Sequence[int] = (), rows: Optional[Sequence[int]] = None
+):
     """Codes of target sources and hidden states of layers, over all frames of a corpus in the manifest's order.
 
     Args:
-        model: a `birq` model in eval mode.
+        model: a `birq` model in eval mode; without sources, anything that has a `speech_encoder`.
+        rows: of the manifest, only these.
 
     Returns:
         {source: (M, N) int64} and {layer: (M, d) float}.
     """
     codes, hidden = defaultdict(list), defaultdict(list)
-    for net_input in batches(manifest_path, sample_rate=model.speech_encoder.frontend.sample_rate):
-        inputs = all_frames(model.speech_encoder, net_input)
+    deepest = None if sources else max(layers, default=0)
+    for net_input in batches(manifest_path, sample_rate=model.speech_encoder.frontend.sample_rate, rows=rows):
+        inputs = all_frames(model.speech_encoder, net_input, deepest)
         for name in sources:
             codes[name].append(noise_free_codes(model.targets[name](inputs)))
         for layer in layers:
@@ -110,10 +99,17 @@ def collect(model, manifest_path, sources: Sequence[str] = (), layers: Sequence[
     return tuple({key: torch.cat(parts) for key, parts in found.items()} for found in (codes, hidden))
 
 
-def phones_of(frontend, manifest_path, alignment: Alignment, phone_ids: Dict[str, int]) -> Tensor:
+def phones_of(
+    frontend, manifest_path, alignment: Alignment, phone_ids: Dict[str, int], rows: Optional[Sequence[int]] = None
+) -> Tensor:
     """(M,) int64 phone of every encoder frame of a corpus, -1 for none; `phone_ids` grows by new phones."""
     step_seconds = frontend.step_samples / frontend.sample_rate
-    samples = read_manifest(Path(manifest_path)).num_samples.tolist()
-    lengths = [int(frontend.output_length(count)) for count in samples]
-    rows = [frame_phones(alignment.get(row, ()), length, step_seconds, phone_ids) for row, length in enumerate(lengths)]
-    return torch.cat(rows)
+    lengths = frame_counts(frontend, manifest_path, rows)
+    parts = [frame_phones(alignment.get(row, ()), count, step_seconds, phone_ids) for row, count in lengths.items()]
+    return torch.cat(parts)
+
+
+def frame_counts(frontend, manifest_path, rows: Optional[Sequence[int]] = None) -> Dict[int, int]:
+    """Encoder frames of every row, in the manifest's order."""
+    samples = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=frontend.sample_rate).sizes.tolist()
+    return {row: int(frontend.output_length(samples[row])) for row in (range(len(samples)) if rows is None else rows)}

@@ -5,7 +5,7 @@ from typing import List, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq.analysis.frames import read_alignment
+from fairseq_birq.analysis.alignment import read_alignment
 from fairseq_birq.analysis.label_quality import frame_phones
 from fairseq_birq.errors import UserError
 from fairseq_birq.probes.base import LEFT_OUT, Batch, Probe, Settings

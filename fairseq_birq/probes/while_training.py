@@ -11,7 +11,8 @@ from typing import Dict
 
 import torch
 
-from fairseq_birq.analysis.frames import all_frames, batches, read_alignment
+from fairseq_birq.analysis.alignment import read_alignment
+from fairseq_birq.analysis.frames import all_frames, batches
 from fairseq_birq.analysis.label_quality import frame_phones
 from fairseq_birq.analysis.linear_probe import linear_accuracy
 from fairseq_birq.data.manifest import read_manifest

@@ -4,7 +4,8 @@ import pytest
 import soundfile
 import torch
 
-from fairseq_birq.analysis.frames import batches, collect, phones_of, read_alignment
+from fairseq_birq.analysis.alignment import read_alignment
+from fairseq_birq.analysis.frames import batches, collect, phones_of
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import BirqModel
