@@ -14,7 +14,7 @@ from fairseq_birq.probes.base import LEFT_OUT, Batch, Probe, Settings
 class Phone(Probe):
     """Layer sum and a linear layer; frames without a phone, and silence, are left out. Accuracy over frames.
 
-    `<split>.phn` is an alignment, see `analysis.frames.read_alignment`; a frame has the phone at its middle.
+    `<split>.phn` is an alignment, see `analysis.alignment.read_alignment`; a frame has the phone at its middle.
     """
 
     suffix = "phn"
