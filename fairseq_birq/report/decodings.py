@@ -58,7 +58,7 @@ def _sample(name, reference, hypothesis):
     for kind, expected, decoded in align(reference.split(), hypothesis.split()):
         line.append(_marked(kind, expected, decoded))
         line[-1].tail = " "
-    said = f"utterance {name}: {counts.word_errors} errors in {counts.num_words} words"
+    said = f"utterance {name}, errors: {counts.word_errors}, words: {counts.num_words}"
     return node("blockquote", line, node("p", said, class_="note"))
 
 

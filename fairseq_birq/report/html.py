@@ -36,19 +36,25 @@ def missing(what: str, option: str) -> Element:
 def table(head: Sequence, rows: Iterable[Sequence], caption: str = "") -> Element:
     """A table that scrolls sideways on a narrow screen; the first cell of a row is its name."""
     body = [node("tr", node("th", row[0], scope="row"), *(node("td", cell) for cell in row[1:])) for row in rows]
-    parts = [node("caption", caption)] if caption else []
-    parts += [node("thead", node("tr", *(node("th", cell, scope="col") for cell in head))), node("tbody", *body)]
-    return node("div", node("table", *parts), class_="scroll", tabindex=0, role="region", aria_label=caption or head[0])
+    top = node("thead", node("tr", *(node("th", cell, scope="col") for cell in head)))
+    scrolled = node("div", node("table", top, node("tbody", *body)), class_="scroll", tabindex=0)
+    return node("figure", *([node("figcaption", caption)] if caption else []), scrolled)
 
 
-def picture(draw: Callable[[Path], None], description: str, caption: str = "") -> Element:
-    """What `draw(path)` draws as PNG, inside the page. description: for those who cannot see it."""
+def picture(draw: Callable[[Path], None], description: str, caption: str = "", wide: bool = False) -> Element:
+    """What `draw(path)` draws as PNG, inside the page.
+
+    description: for those who cannot see it
+    wide: as wide as a printed page, to be scrolled where the screen is narrower
+    """
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "picture.png"
         draw(path)
         content = base64.b64encode(path.read_bytes()).decode()
     image = node("img", src=f"data:image/png;base64,{content}", alt=description)
-    return node("figure", image, *([node("figcaption", caption)] if caption else []))
+    parts = [node("div", image, class_="scroll", tabindex=0) if wide else image]
+    parts += [node("figcaption", caption)] if caption else []
+    return node("figure", *parts, **({"class_": "wide"} if wide else {}))
 
 
 def document(title: str, sections: Sequence[Element]) -> bytes:

@@ -69,12 +69,11 @@ def measured(checkpoint, manifest, alignment=None, tier="phones", minutes=20.0) 
 def _usage(name, codes, phones, phone_ids, size):
     joint = joint_counts(phones[phones >= 0], codes[phones >= 0], len(phone_ids), size)
     title = f"{name}, codebook 0"
-    figure = picture(
+    return picture(
         lambda path: code_usage.draw(torch.bincount(codes, minlength=size), phone_ids, joint, path, title=title),
         f"How often codes of {title} are used, and which phones they stand for",
+        wide=True,
     )
-    figure.set("class", "wide")
-    return figure
 
 
 def utterance_section(checkpoint, manifest, row=0, alignment=None, tier="phones") -> Element:
@@ -84,6 +83,6 @@ def utterance_section(checkpoint, manifest, row=0, alignment=None, tier="phones"
         lambda path: utterance.draw(found, path),
         f"Log-Mel spectrum, mask and codes of {found.title}",
         "Equal colours in a row are equal codes. Another utterance: --row N.",
+        wide=True,
     )
-    figure.set("class", "wide")
     return section("utterance", "One utterance", figure)

@@ -1,7 +1,7 @@
 """The whole report of a run, put together and written."""
 
 from pathlib import Path
-from typing import Optional, Sequence
+from typing import Dict, Optional, Sequence
 from xml.etree.ElementTree import Element
 
 from fairseq_birq.analysis import curves
@@ -94,7 +94,11 @@ def _can_label(run: Run) -> bool:
 def _glance(run: Run) -> Element:
     """Method, how far it came, its last numbers."""
     wanted: Optional[int] = (run.settings.get("optimization") or {}).get("max_update")
-    facts = {"method": _method(run), "folder": str(run.folder), "checkpoint": run.checkpoint.name if run.checkpoint else "none"}
+    facts: Dict[str, object] = {
+        "method": _method(run),
+        "folder": str(run.folder),
+        "checkpoint": run.checkpoint.name if run.checkpoint else "none",
+    }
     facts["updates"] = f"{run.updates} of {wanted}" if wanted else str(run.updates)
     for group in sorted(run.log):
         for name in ("loss", "wer", "cer"):
@@ -104,5 +108,6 @@ def _glance(run: Run) -> Element:
                 unit = "" if name == "loss" else " %"
                 best = f", lowest {min(series.values()):g}{unit}" if len(series) > 1 else ""
                 facts[f"{name}, {label}"] = f"{series[max(series)]:g}{unit}{best}"
+    facts.update({f"codes of {name}": verdict for name, verdict in training.verdicts(run.log, run.settings).items()})
     parts = [part for name, value in facts.items() for part in (node("dt", name), node("dd", value))]
     return section("glance", "At a glance", node("dl", *parts))

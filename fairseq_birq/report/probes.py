@@ -54,7 +54,7 @@ def _pictures(results):
                 lambda path, weights=weights: layer_weights.draw(weights, path),
                 f"Weight of each layer of {encoder}, by task",
                 f"{encoder}: what each task takes from each layer",
+                wide=True,
             )
-            figure.set("class", "wide")
             figures.append(figure)
     return figures

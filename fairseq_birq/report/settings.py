@@ -19,10 +19,9 @@ def settings_section(run: Run, differences: List[Element]) -> Element:
     """Every group of the checkpoint's configuration, folded; those that differ from the reference's above."""
     if not run.settings:
         return section("settings", "Settings", missing("Settings are in the checkpoint, but there is none here", "RUN_DIR"))
-    parts = []
-    for name in [*_GROUPS, *sorted(set(run.settings) - set(_GROUPS))]:
-        if run.settings.get(name):
-            parts.append(node("details", node("summary", name), node("pre", yaml_of(run.settings[name]))))
+    rest = {name: group for name, group in sorted(run.settings.items()) if name not in _GROUPS}
+    groups = {**{name: run.settings.get(name) for name in _GROUPS}, "the rest": rest}
+    parts = [node("details", node("summary", name), node("pre", yaml_of(group))) for name, group in groups.items() if group]
     return section("settings", "Settings", *differences, node("h3", f"All, from {run.checkpoint.name}"), *parts)
 
 

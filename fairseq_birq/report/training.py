@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from statistics import mean
-from typing import List, Optional
+from typing import Dict, List, Optional
 from xml.etree.ElementTree import Element
 
 from fairseq_birq.analysis import curves, drawing
@@ -39,7 +39,7 @@ def curves_section(log: Log, reference: Optional[Reference]) -> Element:
     pictures = [_picture(panel, others.get(panel.title, [])) for panel in panels_of(log)]
     parts = [node("div", *pictures, class_="pictures")]
     if reference is None:
-        parts.append(missing("No reference of ours has these target sources; runs to compare with", "--reference LOG"))
+        parts.append(missing("No reference of ours fits this run; runs to compare with", "--reference LOG"))
         return section("curves", "Curves", *parts)
     count = f"{len(reference.logs)} run{'s' * (len(reference.logs) > 1)}"
     note = f"Grey, in the same line style: {reference.title}, {count} ({reference.about})."
@@ -93,11 +93,11 @@ def _comparison(log, reference, others):
             theirs = [value_at(other.points, update) for other in _matching(others.get(panel.title, []), line.label)]
             theirs = [value for value in theirs if value is not None]
             if theirs and mine is not None:
-                name = panel.title if line.label in panel.title else f"{panel.title}, {line.label}"
-                rows.append([name, update, f"{mine:.4g}", _range(theirs), _judged(mine, theirs)])
+                name = line.label if ": " in line.label else f"{panel.title}, {line.label}"
+                rows.append([name, _judged(mine, theirs), f"{mine:.4g}", _range(theirs), update])
     if not rows:
         return []
-    head = ["measure", "update", "this run", "reference", ""]
+    head = ["measure", "verdict", "this run", "reference", "at update"]
     caption = "At the last update of both. Near: within the reference's range widened by a tenth of its mean on either side."
     return [node("h3", "Is it normal?"), table(head, rows, caption)]
 
@@ -128,21 +128,19 @@ def differences_section(settings, reference: Optional[Reference]) -> List[Elemen
 
 def health_section(log: Log, settings, more=()) -> Element:
     """The codes of every target source at the run's end, with a verdict. more: measures on a manifest."""
-    training = log.get(curves.training_group(log), {})
-    rows = []
-    for source in curves.target_sources(log):
-        measures = {name: curves.series(log, curves.training_group(log), f"{name}_{source}") for name in _HEALTH}
-        last = {name: points[max(points)] if points else None for name, points in measures.items()}
-        first = measures["perplexity"].get(min(measures["perplexity"], default=0))
-        cells = [_number(first, ".0f"), *(_number(last[name], form) for name, form in _HEALTH.items())]
-        rows.append([source, *cells, _verdict(last, settings)])
-    head = ["target source", "perplexity, first", "last", "codes in use", "masked accuracy", "most frequent code", "verdict"]
+    training, rows = curves.training_group(log), []
+    for source, verdict in verdicts(log, settings).items():
+        measures = {name: curves.series(log, training, f"{name}_{source}") for name in _HEALTH}
+        first = list(measures["perplexity"].values())[:1]
+        last = [_number(list(points.values())[-1:], _HEALTH[name]) for name, points in measures.items()]
+        rows.append([source, verdict, _number(first, ".0f"), *last])
+    head = ["target source", "verdict", "perplexity, first", "last", "codes in use", "masked accuracy", "most frequent code"]
     rules = (
         f"Unhealthy: perplexity below {_MIN_PERPLEXITY:g} or criterion.collapse_min_perplexity, a code with more than "
         f"{_MAX_TOP_SHARE:.0%} of the frames, or masked accuracy that exceeds the share of the most frequent code by less "
         f"than {_MIN_GAIN:.0%} of the frames."
     )
-    parts = [table(head, rows, f"Training, update {max(training)}"), node("p", rules, class_="note")] if rows else []
+    parts = [table(head, rows, f"Training, update {max(log[training])}"), node("p", rules, class_="note")] if rows else []
     if not log:
         parts = [missing("What the log says of codes", NO_LOG)]
     elif not rows:
@@ -153,17 +151,23 @@ def health_section(log: Log, settings, more=()) -> Element:
 _HEALTH = {"perplexity": ".0f", "used_share": ".1%", "accuracy": ".1%", "top_share": ".1%"}
 
 
-def _number(value, form):
-    return "–" if value is None else format(value, form)
+def _number(values, form):
+    return format(values[0], form) if values else "–"
 
 
-def _verdict(last, settings) -> Element:
+def verdicts(log: Log, settings) -> Dict[str, Element]:
+    """Whether the codes of each target source were healthy at the end of training, in words."""
     bound = max(_MIN_PERPLEXITY, float((settings.get("criterion") or {}).get("collapse_min_perplexity") or 0))
-    found = []
-    if last["perplexity"] is not None and last["perplexity"] < bound:
-        found.append("codes collapse")
-    if last["top_share"] is not None and last["top_share"] > _MAX_TOP_SHARE:
-        found.append("one code dominates")
-    if None not in (last["accuracy"], last["top_share"]) and last["accuracy"] < last["top_share"] + _MIN_GAIN:
-        found.append("predicts little more than the most frequent code")
-    return node("span", f"⚠ {', '.join(found)}", class_="bad") if found else node("span", "✓ healthy", class_="good")
+    found = {}
+    for source in curves.target_sources(log):
+        points = (curves.series(log, curves.training_group(log), f"{name}_{source}") for name in _HEALTH)
+        perplexity, _, accuracy, top_share = (list(series.values())[-1] if series else None for series in points)
+        faults = {
+            "codes collapse": perplexity is not None and perplexity < bound,
+            "one code dominates": top_share is not None and top_share > _MAX_TOP_SHARE,
+            "predicts little more than the most frequent code": None not in (accuracy, top_share)
+            and accuracy < top_share + _MIN_GAIN,
+        }
+        said = ", ".join(fault for fault, is_there in faults.items() if is_there)
+        found[source] = node("span", f"⚠ {said}", class_="bad") if said else node("span", "✓ healthy", class_="good")
+    return found
