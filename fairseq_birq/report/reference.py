@@ -14,7 +14,7 @@ FOLDER = Path(__file__).resolve().parent.parent / "analysis" / "reference_curves
 _EVERYWHERE = ("loss", "wer", "cer")
 _IN_TRAINING = ("accuracy_", "top_share_", "perplexity_", "used_share_")
 _GROUPS = ("model", "criterion", "optimization", "optimizer", "lr_scheduler")
-_LEFT_OUT = ("_name", "seed", "pretrained_path", "target_encoder_path", "path")  # of one run, or a path
+_LEFT_OUT = ("_name", "seed", "initialized_from", "pretrained_path", "target_encoder_path", "path")  # of one run, or a path
 
 
 @dataclass

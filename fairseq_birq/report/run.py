@@ -69,7 +69,7 @@ def _logs(folder, settings):
     given = (settings.get("common") or {}).get("log_file")
     names = [Path(given)] if isinstance(given, str) else []
     names += [folder / name for name in _LOG_NAMES] + sorted(folder.rglob("hydra_train.log"))
-    return [path for path in dict.fromkeys(names) if path.is_file()]
+    return list({path.resolve(): path for path in names if path.is_file()}.values())
 
 
 def _statistics(paths) -> Log:

@@ -93,13 +93,19 @@ def _comparison(log, reference, others):
             theirs = [value_at(other.points, update) for other in _matching(others.get(panel.title, []), line.label)]
             theirs = [value for value in theirs if value is not None]
             if theirs and mine is not None:
-                name = line.label if ": " in line.label else f"{panel.title}, {line.label}"
+                name = _name(panel, line)
                 rows.append([name, _judged(mine, theirs), f"{mine:.4g}", _range(theirs), update])
     if not rows:
         return []
     head = ["measure", "verdict", "this run", "reference", "at update"]
     caption = "At the last update of both. Near: within the reference's range widened by a tenth of its mean on either side."
     return [node("h3", "Is it normal?"), table(head, rows, caption)]
+
+
+def _name(panel, line):
+    if ": " in line.label:  # a target source and its measure
+        return line.label
+    return panel.title if panel.title.endswith(f" {line.label}") else f"{panel.title}, {line.label}"
 
 
 def _range(values):
