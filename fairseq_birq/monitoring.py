@@ -16,7 +16,7 @@ _GROUPS = {  # the first that matches the whole name
     "codes": r"(perplexity|top_share|used_share|label_entropy|mean_label_entropy|churn|nmi)_.*|stage",
     "errors": r"wer|cer",
     "probes": r"probe_.*",
-    "data": r"mask_coverage|padding_share|bad_audio|too_long_targets|bsz|wpb",
+    "data": r"mask_coverage|padding_share|bad_audio|bad_updates|too_long_targets|bsz|wpb",
     "speed": r"wps|ups|train_wall|wall|gb_free|gb_total|audio_seconds_per_second",
 }
 _WRAPPERS = (

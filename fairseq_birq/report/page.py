@@ -5,7 +5,7 @@ from typing import Dict, Optional, Sequence
 from xml.etree.ElementTree import Element
 
 from fairseq_birq.analysis import curves
-from fairseq_birq.data.label_store import written_whole
+from fairseq_birq.data.whole_files import written_whole
 from fairseq_birq.errors import UserError
 from fairseq_birq.report import labels, reference, training
 from fairseq_birq.report.decodings import decodings_section

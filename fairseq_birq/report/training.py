@@ -1,5 +1,6 @@
 """Curves of a run with a reference in grey, how far it is from that, and whether its codes are healthy."""
 
+import math
 from dataclasses import replace
 from statistics import mean
 from typing import Dict, List, Optional
@@ -17,7 +18,7 @@ _MIN_PERPLEXITY, _MAX_TOP_SHARE, _MIN_GAIN = 10.0, 0.5, 0.02  # below, above, be
 
 
 def panels_of(log: Log) -> List[Panel]:
-    """What there is to draw of a pre-training or a fine-tuning log."""
+    """What there is to draw of a pre-training or a fine-tuning log; values that are no finite number are left out."""
     if curves.target_sources(log):
         found = curves.pretraining_panels(log)
     else:
@@ -27,8 +28,22 @@ def panels_of(log: Log) -> List[Panel]:
         found = [Panel("loss", "nats per letter", loss)]
         for subset in subsets:
             found += curves.finetuning_panels({subset: log}, subset)
+    found = [replace(panel, lines=[_finite(line) for line in panel.lines]) for panel in found]
     kept = [replace(panel, lines=[line for line in panel.lines if line.points]) for panel in found]
     return [panel for panel in kept if panel.lines]
+
+
+def _finite(line: Line) -> Line:
+    return replace(line, points={update: value for update, value in line.points.items() if math.isfinite(value)})
+
+
+def _broken(log: Log) -> List[Element]:
+    """Says how many losses are no finite number, if any."""
+    losses = [values["loss"] for group in log.values() for values in group.values() if "loss" in values]
+    count = sum(not math.isfinite(loss) for loss in losses)
+    return (
+        [node("p", f"⚠ {count} of {len(losses)} losses are no finite number; they are not drawn.", class_="bad")] if count else []
+    )
 
 
 def curves_section(log: Log, reference: Optional[Reference]) -> Element:
@@ -37,7 +52,7 @@ def curves_section(log: Log, reference: Optional[Reference]) -> Element:
         return section("curves", "Curves", missing("Curves need the run's log", NO_LOG))
     others = _panels_of_reference(log, reference)
     pictures = [_picture(panel, others.get(panel.title, [])) for panel in panels_of(log)]
-    parts = [node("div", *pictures, class_="pictures")]
+    parts = [*_broken(log), node("div", *pictures, class_="pictures")]
     if reference is None:
         parts.append(missing("No reference of ours fits this run; runs to compare with", "--reference LOG"))
         return section("curves", "Curves", *parts)

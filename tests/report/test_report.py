@@ -170,6 +170,14 @@ def test_between_points_and_beyond():
     assert reference.value_at({10: 1.0}, 9) is None and reference.value_at({}, 9) is None
 
 
+def test_losses_that_are_no_number_are_counted_and_not_drawn(tmp_path):
+    run = write_run(tmp_path / "run")
+    with (run / "log.json").open("a") as log:
+        log.write(json.dumps({"loss": "nan", "num_updates": "300"}) + "\n")
+    page = Page(write(run))
+    assert "⚠ 1 of 4 losses are no finite number" in page.text and "from 10 to 5 at update 200" in page.source
+
+
 def test_a_finetuning_run(tmp_path):
     page = Page(write(write_finetuning(tmp_path / "run")))
     assert "wer, valid 80 %, lowest 80 %" in page.text and "no pre-training run" in page.text
