@@ -70,7 +70,7 @@ def write(
 def _method(run: Run) -> str:
     if run.model == "birq_ctc":
         return "CTC fine-tuning"
-    return _METHODS.get(tuple(curves.target_sources(run.log)), "Pre-training" if run.model == "birq" else "Run")
+    return _METHODS.get(tuple(reference.main_sources(run.log)), "Pre-training" if run.model == "birq" else "Run")
 
 
 def _label_sections(run: Run, on_manifest, minutes, row):

@@ -28,7 +28,12 @@ class Reference:
 
     @property
     def sources(self) -> List[str]:
-        return target_sources(self.logs[0])
+        return main_sources(self.logs[0])
+
+
+def main_sources(log: Log) -> List[str]:
+    """Target sources of a log, each once where it has statistics per layer too."""
+    return sorted({re.sub(r"_layer\d+$", "", name) for name in target_sources(log)})
 
 
 def flat_settings(settings: Dict[str, dict]) -> Dict[str, object]:
@@ -105,7 +110,7 @@ def of_logs(paths) -> Reference:
 
 def choose(log: Log) -> Optional[Reference]:
     """Ours with the same target sources, if there is one; that of error rates for a fine-tuning."""
-    sources = target_sources(log)
+    sources = main_sources(log)
     fitting = [reference for reference in map(read, sorted(FOLDER.glob("*.json"))) if reference.sources == sources]
     return fitting[0] if fitting else None
 

@@ -79,7 +79,8 @@ def _matching(panels, label):
 
 def _picture(panel: Panel, others: List[Panel]) -> Element:
     def draw(path):
-        with drawing.picture(path, height_cm=6.2, width_cm=10.0) as figure:
+        many = len(panel.lines) > 4
+        with drawing.picture(path, height_cm=7.6 if many else 6.2, width_cm=10.0) as figure:
             axes = figure.subplots()
             for number, line in enumerate(panel.lines):
                 for other in _matching(others, line.label):
@@ -88,6 +89,9 @@ def _picture(panel: Panel, others: List[Panel]) -> Element:
             curves.draw_panel(axes, panel)
             top = max(max(line.points.values()) for part in [panel, *others] for line in part.lines)
             axes.set_ylim(0, 1.08 * top or 1)
+            if many:
+                axes.get_legend().remove()
+                figure.legend(loc="outside lower center", ncols=2, fontsize=6, columnspacing=1.0, handlelength=1.8)
 
     return picture(draw, f"{panel.title} ({panel.unit}): {'; '.join(map(_said, panel.lines))}")
 

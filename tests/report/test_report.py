@@ -151,6 +151,11 @@ def test_references_of_ours_are_found_by_target_sources_and_name_no_machine(repo
     assert list(reference.FOLDER.glob("*.json"))
 
 
+def test_layers_of_a_source_are_no_sources_of_their_own(tmp_path):
+    log = read_run(write_run(tmp_path, sources=("snapshot", "snapshot_layer2", "own_layer"))).log
+    assert reference.main_sources(log) == ["own_layer", "snapshot"]
+
+
 def test_a_reference_of_runs_comes_back_and_refuses_other_recipes(tmp_path):
     runs = [read_run(write_run(tmp_path / name)) for name in "ab"]
     for run, seed in zip(runs, (1, 2)):
