@@ -12,7 +12,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.report import reference
 from fairseq_birq.report.page import write
 from fairseq_birq.report.run import read_run
-from fairseq_birq.report.training import health_section
+from fairseq_birq.report.training import differences_section, health_section
 from tests.synth import write_birq_checkpoint, write_two_sounds
 
 HOSTILE = "</pre><script>alert(1)</script>&amp;$\\foo$ ${task.x} \udc80"
@@ -167,6 +167,14 @@ def test_a_reference_of_runs_comes_back_and_refuses_other_recipes(tmp_path):
     runs[1].settings["model"]["encoder"]["dim"] = 16
     with pytest.raises(UserError, match=r"another recipe.*model\.encoder\.dim"):
         reference.write(tmp_path / "kept.json", "ours", "made up", runs)
+
+
+def test_settings_other_than_the_reference_s_are_listed():
+    ours = reference.Reference("ours", "made up", [], {"model.encoder.dim": 8, "dataset.max_tokens": None})
+    heading, figure = differences_section({"model": {"encoder": {"dim": 16}, "seed": 2}}, ours)
+    assert [cell.text for row in figure.iter("tbody") for cell in row.iter() if cell.text] == ["model.encoder.dim", "16", "8"]
+    (same,) = differences_section({"model": {"encoder": {"dim": 8}, "seed": 2}}, ours)
+    assert same.text.startswith("All settings")
 
 
 def test_between_points_and_beyond():
