@@ -9,6 +9,7 @@ from fairseq.tasks import FairseqTask
 from fairseq_birq.checkpoint import MODELS
 from fairseq_birq.data.dataset import raise_user_error
 from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.monitoring import group_metrics
 from fairseq_birq.preemption import LOG_KEY
 
 logger = logging.getLogger(__name__)
@@ -22,6 +23,10 @@ class AudioTask(FairseqTask):
 
     bad_updates = None  # a `BadUpdates`
     leave_request = None  # a `LeaveRequest`
+
+    def __init__(self, cfg, **kwargs):
+        super().__init__(cfg, **kwargs)
+        group_metrics()
 
     @property
     def source_dictionary(self):

@@ -86,7 +86,7 @@ def pretraining_panels(log: Log) -> List[Panel]:
     loss = [Line("training", series(log, training, "loss"))]
     loss += [Line(subset, series(log, subset, "loss")) for subset in subsets]
     accuracy, usage, share = [], [], []
-    for source in _sources(log):
+    for source in target_sources(log):
         accuracy.append(Line(f"{source}: accuracy", series(log, training, f"accuracy_{source}")))
         accuracy.append(Line(f"{source}: most frequent code", series(log, training, f"top_share_{source}")))
         usage.append(Line(source, series(log, training, f"perplexity_{source}")))
@@ -120,13 +120,14 @@ def compared_panels(logs: Dict[str, Log]) -> List[Panel]:
         ("used_share_", "codes in use", "share of the codebook"),
     ):
         lines = [Line(f"{run}: {source}", series(log, training_group(log), f"{prefix}{source}"))
-                 for run, log in logs.items() for source in _sources(log)]  # fmt: skip
+                 for run, log in logs.items() for source in target_sources(log)]  # fmt: skip
         panels.append(Panel(title, unit, lines))
     subsets = dict.fromkeys(group for log in logs.values() for group in log if group not in ("train", "train_inner"))
     return panels + [panel for subset in subsets for panel in finetuning_panels(logs, subset)]
 
 
-def _sources(log: Log) -> List[str]:
+def target_sources(log: Log) -> List[str]:
+    """Names of the target sources that a log has code statistics of."""
     prefix = "perplexity_"
     names = {name for group in log.values() for values in group.values() for name in values if name.startswith(prefix)}
     return sorted(name[len(prefix) :] for name in names)
@@ -144,11 +145,12 @@ def draw(panels: List[Panel], path) -> Path:
     rows = (len(panels) + 1) // 2
     with picture(path, height_cm=5.6 * rows) as figure:
         for number, panel in enumerate(panels, start=1):
-            _draw_panel(figure.add_subplot(rows, 2, number), panel)
+            draw_panel(figure.add_subplot(rows, 2, number), panel)
     return Path(path)
 
 
-def _draw_panel(axes, panel):
+def draw_panel(axes, panel: Panel) -> None:
+    """The lines of a panel that have points, with its title, axes and legend."""
     for number, line in enumerate(line for line in panel.lines if line.points):
         updates, values = zip(*sorted(line.points.items()))
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]

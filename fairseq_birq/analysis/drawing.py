@@ -27,6 +27,7 @@ _STYLE = {
     "lines.linewidth": 1.4,
     "lines.markersize": 4,
     "pdf.fonttype": 42,
+    "text.parse_math": False,  # names from files may hold a $
 }
 
 

@@ -1,7 +1,7 @@
 """Word and character error rates from summed edit distances."""
 
 from dataclasses import dataclass
-from typing import Sequence
+from typing import Dict, List, Sequence, Tuple
 
 import editdistance
 
@@ -53,6 +53,12 @@ def count_errors(references: Sequence[str], hypotheses: Sequence[str]) -> ErrorC
 
 def count_generated(output: str) -> ErrorCounts:
     """Error counts of what `fairseq-generate` printed: its T- lines against the first D- line of each utterance."""
+    pairs = read_generated(output).values()
+    return count_errors([reference for reference, _ in pairs], [hypothesis for _, hypothesis in pairs])
+
+
+def read_generated(output: str) -> Dict[str, Tuple[str, str]]:
+    """utterance -> (T- line, first D- line) of what `fairseq-generate` printed; "" where nothing was decoded."""
     references, hypotheses = {}, {}
     for line in output.splitlines():
         kind, _, rest = line.partition("-")
@@ -61,4 +67,31 @@ def count_generated(output: str) -> ErrorCounts:
             references[number] = fields[0] if fields else ""
         elif kind == "D":
             hypotheses.setdefault(number, fields[1] if len(fields) > 1 else "")
-    return count_errors(list(references.values()), [hypotheses.get(number, "") for number in references])
+    return {number: (reference, hypotheses.get(number, "")) for number, reference in references.items()}
+
+
+def align(reference: Sequence[str], hypothesis: Sequence[str]) -> List[Tuple[str, str, str]]:
+    """One of the shortest ways from `reference` to `hypothesis`: ("equal", "replace", "delete" or "insert", its word, its word).
+
+    Of ways of equal length, equal words and replacements come before deletions, and those before insertions.
+    """
+    distance = [[column for column in range(len(hypothesis) + 1)] for row in range(len(reference) + 1)]
+    for row, word in enumerate(reference, start=1):
+        distance[row][0] = row
+        for column, guess in enumerate(hypothesis, start=1):
+            swapped = distance[row - 1][column - 1] + (word != guess)
+            distance[row][column] = min(swapped, distance[row - 1][column] + 1, distance[row][column - 1] + 1)
+    steps, row, column = [], len(reference), len(hypothesis)
+    while row or column:
+        here = distance[row][column]
+        same = bool(row and column) and reference[row - 1] == hypothesis[column - 1]
+        if row and column and here == distance[row - 1][column - 1] + (not same):
+            row, column = row - 1, column - 1
+            steps.append(("equal" if same else "replace", reference[row], hypothesis[column]))
+        elif row and here == distance[row - 1][column] + 1:
+            row -= 1
+            steps.append(("delete", reference[row], ""))
+        else:
+            column -= 1
+            steps.append(("insert", "", hypothesis[column]))
+    return steps[::-1]
