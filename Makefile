@@ -20,6 +20,8 @@ TORCH ?= $(shell grep '^torch==' requirements/main.txt)
 METHOD ?= best_rq birq
 DATA ?=
 
+TESTS := -m "not slow and not gpu" -n 2 --dist loadfile tests
+
 VENV := .venv
 LEGACY := .venv-legacy
 PEERS := build/bench-peers
@@ -111,10 +113,10 @@ demo: env
 	$(BIN)/python examples/demo/run.py --method $(METHOD) $(if $(DATA),--data "$(DATA)")
 
 test: env
-	$(BIN)/python -m pytest -m "not slow and not gpu" tests
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(TESTS)
 
 test-legacy: env-legacy
-	$(LEGACY)/bin/python -m pytest -m "not slow and not gpu" tests
+	OMP_NUM_THREADS=1 $(LEGACY)/bin/python -m pytest $(TESTS)
 
 lint: env
 	$(BIN)/ruff check .

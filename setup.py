@@ -12,7 +12,7 @@ PLOT = ["matplotlib", "scikit-learn"]
 ALIGN = ["praatio"]  # TextGrids
 EXPORT = ["safetensors", "onnx", "onnxscript"]
 PARITY = ["transformers", "onnxruntime"]  # what exports are compared with
-DEV = DECODE + PLOT + ALIGN + ["pytest", "hypothesis", "kaldi-native-fbank", "ruff"]
+DEV = DECODE + PLOT + ALIGN + ["pytest", "pytest-xdist", "hypothesis", "kaldi-native-fbank", "ruff"]
 
 setup(
     name="fairseq_birq",
