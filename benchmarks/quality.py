@@ -247,7 +247,7 @@ def main():
     parser.add_argument("--no-write", action="store_true", help="print results, leave the README alone")
     args = parser.parse_args()
     table = yaml.safe_load(args.table.read_text())
-    seeds = args.seeds or table["seeds"]
+    seeds = table["seeds"] = args.seeds or table["seeds"]
     unknown = set(args.rows or ()) - {row["name"] for row in table["rows"]}
     if unknown:
         parser.error(f"{args.table} has no row {sorted(unknown)}")
