@@ -2,7 +2,8 @@
 
 `expert.py` is `standalone.py` with s3prl's interface under it (`UpstreamExpert`: a list of waveforms in, a list of hidden
 states and the number of samples per frame out), `hubconf.py` what s3prl looks for. Copy the folder to
-`s3prl/upstream/fairseq_birq` and run `run_downstream.py -u fairseq_birq -k .../model.safetensors`.
+`s3prl/upstream/fairseq_birq`, add `from s3prl.upstream.fairseq_birq.hubconf import fairseq_birq` to `s3prl/hub.py`, and run
+`run_downstream.py -u fairseq_birq -k .../model.safetensors`.
 """
 
 from pathlib import Path
