@@ -85,7 +85,9 @@ def _train(cfg, log, before):
     torch.set_num_threads(1)
     if before is not None:
         before()
-    call_main(OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg), main)
+    whole = OmegaConf.merge(OmegaConf.structured(FairseqConfig), cfg)
+    OmegaConf.set_struct(whole, True)  # as hydra's: fairseq 0.12.2 takes a missing `base_layers` for None else
+    call_main(whole, main)
 
 
 def gloo(rank, world_size, port):
