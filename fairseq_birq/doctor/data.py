@@ -33,7 +33,7 @@ def manifests_of(cfg) -> List[Path]:
     found = []
     for split in splits_of(cfg):
         folders = [cfg.task.data]
-        if cfg.task.get("corpora"):
+        if getattr(cfg.task, "corpora", None):
             folders = [Path(cfg.task.data) / folder for folder in cfg.task.corpora.values()]
         elif "corpora" in cfg.task:
             shards = cfg.task.data.split(os.pathsep)
@@ -75,7 +75,7 @@ def check_lengths(manifest: Manifest, cfg) -> List[Check]:
     if rate is None:
         return []
     seconds = manifest.num_samples / rate
-    max_seconds, max_tokens = cfg.task.get("max_seconds"), cfg.dataset.max_tokens
+    max_seconds, max_tokens = getattr(cfg.task, "max_seconds", None), cfg.dataset.max_tokens
     short = int((seconds < cfg.task.min_seconds).sum())
     cut = 0 if max_seconds is None else int((seconds > max_seconds).sum())
     kept = seconds if max_seconds is None else np.minimum(seconds, max_seconds)

@@ -69,7 +69,7 @@ def check_apex() -> Check:
 def check_decoding(task_cfg) -> List[Check]:
     """flashlight-text and its KenLM; needed where the task decodes with a lexicon."""
     modules = {"flashlight": "flashlight.lib.text.decoder", "kenlm": "flashlight.lib.text.decoder.kenlm"}
-    needed = task_cfg.get("decoder") == "lexicon"
+    needed = getattr(task_cfg, "decoder", None) == "lexicon"
     checks = []
     for name, module in modules.items():
         if _imports(module):
