@@ -5,6 +5,7 @@ memory is measured in a process per row.
 """
 
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -13,6 +14,9 @@ import time
 from fairseq_birq.doctor.peak import peak_bytes, reset_peak
 
 MIB = 1 << 20
+# glibc then keeps what is freed, as the allocators of accelerators do: without it a step of 3 GB spends a tenth of its time
+# on page faults, more than what is compared
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": str(1 << 40), "MALLOC_TOP_PAD_": str(256 << 20)}
 NOT_MEASURED = {"error": "not measured"}
 
 
@@ -32,7 +36,8 @@ def _run_worker(script, kind, names, settings):
     """The JSON object of a worker's last line, or {"error": reason} where it fails."""
     print("  ...", f"{kind}:", "; ".join(names), *settings, file=sys.stderr, flush=True)
     command = [sys.executable, "-W", "ignore", str(script), "--worker", kind, *names, *map(str, settings)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    environment = {**os.environ, **(KEEP_FREED_MEMORY if kind == "times" else {})}
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
         return {"error": lines[-1][:100]}
@@ -60,18 +65,19 @@ def work(kind, names, make, **turns):
 
 
 def take_turns(calls, rounds, slow_rounds, slow_seconds):
-    """Median seconds of each of `calls` ({name: call}), called once in each of `rounds` rounds.
+    """Median seconds of each of `calls` ({name: call}), called once in each of `rounds` rounds, and once before to warm up.
 
-    Those that take longer than `slow_seconds` are called in `slow_rounds` rounds only, spread over all.
+    Those that take longer than `slow_seconds` are called in `slow_rounds` rounds only, spread over all, the first counts.
     """
     steps = max(1, slow_rounds - 1)
-    slow_turns = {index * (rounds - 1) // steps for index in range(slow_rounds)}
+    slow_turns = {index * rounds // steps for index in range(slow_rounds)}
     seconds = {name: [] for name in calls}
-    for turn in range(rounds):
+    for turn in range(rounds + 1):
         for name, call in calls.items():
-            if turn == 0 or turn in slow_turns or seconds[name][0] <= slow_seconds:
+            if turn in slow_turns or seconds[name][0] <= slow_seconds:
                 seconds[name].append(_timed(call))
-    return {name: statistics.median(values) for name, values in seconds.items()}
+    warm = {name: values if values[0] > slow_seconds else values[1:] for name, values in seconds.items()}
+    return {name: statistics.median(values) for name, values in warm.items()}
 
 
 def _timed(call):
