@@ -9,11 +9,9 @@ from fairseq_birq import (  # noqa: F401
     criterion,
     ctc,
     ctc_criterion,
-    loading,
     model,
     pretraining_task,
-    resuming,
-    saving,
     schedule,
 )
 from fairseq_birq.checkpoint import load_encoder  # noqa: F401
+from fairseq_birq.fault_tolerance import loading, resuming, saving  # noqa: F401

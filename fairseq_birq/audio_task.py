@@ -9,8 +9,8 @@ from fairseq.tasks import FairseqTask
 from fairseq_birq.checkpoint import MODELS
 from fairseq_birq.data.dataset import raise_user_error
 from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.fault_tolerance.preemption import LOG_KEY
 from fairseq_birq.monitoring import group_metrics
-from fairseq_birq.preemption import LOG_KEY
 
 logger = logging.getLogger(__name__)
 

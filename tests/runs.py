@@ -19,8 +19,8 @@ from fairseq.distributed.utils import call_main
 from fairseq_cli.train import main
 from omegaconf import OmegaConf
 
-from fairseq_birq import saving
 from fairseq_birq.criterion import BirqCriterion
+from fairseq_birq.fault_tolerance import saving
 from fairseq_birq.model import BirqModel
 from tests.synth import write_manifest
 

@@ -9,7 +9,7 @@ from typing import Optional, Tuple
 
 from fairseq_birq.checkpoint import DamagedCheckpoint, load_checkpoint
 from fairseq_birq.errors import UserError
-from fairseq_birq.saving import copy
+from fairseq_birq.fault_tolerance.saving import copy
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.preemption import EXIT_STATUS
-from fairseq_birq.run_folder import settle
+from fairseq_birq.fault_tolerance.preemption import EXIT_STATUS
+from fairseq_birq.fault_tolerance.run_folder import settle
 from tests import runs
 from tests.runs import STAGES, UPDATES, assert_same, settings, state, train, write_corpus
 from tests.synth import truncate

@@ -11,12 +11,12 @@ from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from omegaconf import OmegaConf
 
-from fairseq_birq import loading
 from fairseq_birq.asr_task import AsrTask
 from fairseq_birq.checkpoint import load_checkpoint, load_encoder
 from fairseq_birq.cli.labels import main as birq_labels
 from fairseq_birq.config import AsrTaskConfig, BirqConfig, BirqCtcConfig, PretrainingTaskConfig
 from fairseq_birq.errors import UserError
+from fairseq_birq.fault_tolerance import loading
 from fairseq_birq.pretraining_task import PretrainingTask
 from tests.synth import tiny_config, write_birq_checkpoint, write_manifest
 from tests.test_checkpoint import Touches

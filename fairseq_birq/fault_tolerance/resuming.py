@@ -11,10 +11,10 @@ import os
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 
-from fairseq_birq import bad_updates, preemption
 from fairseq_birq.audio_task import AudioTask
 from fairseq_birq.errors import UserError, reports_user_errors
-from fairseq_birq.run_folder import settle
+from fairseq_birq.fault_tolerance import bad_updates, preemption
+from fairseq_birq.fault_tolerance.run_folder import settle
 
 logger = logging.getLogger(__name__)
 

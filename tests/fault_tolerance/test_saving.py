@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 
-from fairseq_birq.saving import copy, save, whole_file
+from fairseq_birq.fault_tolerance.saving import copy, save, whole_file
 
 FULL_DISK = """
 import resource, sys, torch

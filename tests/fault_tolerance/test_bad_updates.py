@@ -5,8 +5,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from fairseq_birq.bad_updates import guard
 from fairseq_birq.errors import UserError
+from fairseq_birq.fault_tolerance.bad_updates import guard
 
 
 class Trainer:
