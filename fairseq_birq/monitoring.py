@@ -42,7 +42,6 @@ def group_metrics() -> None:
 def _with_groups(send):
     @functools.wraps(send)
     def sending(self, stats, tag=None, step=None):
-        step = stats.get("num_updates") if step is None else step  # both wrappers read and leave out that name
         return send(self, {grouped(name): value for name, value in stats.items()}, tag, step)
 
     sending.sends_groups = True

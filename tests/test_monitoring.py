@@ -23,6 +23,7 @@ EXPECTED = {
     "ups": "speed/ups",
     "num_updates": "num_updates",
     "something_new": "something_new",
+    "clipped_words": "clipped_words",
 }
 
 
