@@ -12,6 +12,7 @@ from torch import nn
 from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.ctc import _OWN_SETTINGS
 from fairseq_birq.data.labels import to_letters
+from fairseq_birq.doctor.config import check_config, find_yaml
 from fairseq_birq.model import BirqModel
 
 MILLIONS = {"c1_librispeech": 137, "c2_librispeech": 155, "c3_yodas": 275}  # arXiv 2509.15430
@@ -143,6 +144,30 @@ def test_learning_rates_reach_their_end_with_the_last_update(repository):
             assert config["lr_scheduler"]["total_num_update"] == config["optimization"]["max_update"], path
             schedules += 1
     assert schedules >= 10
+
+
+def steps_of(experiment):
+    """What a table or a list of regimes runs: dictionaries with `config` and `overrides`."""
+    for row in experiment.get("rows", ()):
+        yield from (row[part] for part in ("pretrain", "finetune") if part in row)
+    for regime in experiment.get("regimes", ()):
+        common = experiment["run"]
+        yield {**common, "overrides": [*common["overrides"], *regime.get("overrides", [])]}
+
+
+def test_hydra_takes_every_row_of_the_tables_and_regimes(repository):
+    folder, composed, refused = repository / "examples", set(), []
+    for path in [*folder.glob("*/table*.yaml"), *folder.glob("*/regimes*.yaml")]:
+        for step in steps_of(yaml.safe_load(path.read_text())):
+            overrides = tuple(step.get("overrides", ()))
+            if (step["config"], overrides) not in composed:
+                composed.add((step["config"], overrides))
+                given = [f"{key}=/x" for key in ("common.user_dir", "task.data", "checkpoint.save_dir")]
+                given += ["model.pretrained_path=/x"] * ("finetune" in step["config"])
+                given += ["model.targets.label_file.path=/x"] * ("labels_from" in step)
+                cfg, checks = check_config(find_yaml(None, None, [str(folder / step["config"]), *given, *overrides]))
+                refused += [] if cfg is not None else [(path.name, check.line()) for check in checks]
+    assert refused == [] and len(composed) > 40
 
 
 def test_the_decoding_pages_awk_spells_words_as_the_label_files_do(repository):
