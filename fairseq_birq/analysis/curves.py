@@ -151,12 +151,14 @@ def draw(panels: List[Panel], path) -> Path:
 
 def draw_panel(axes, panel: Panel) -> None:
     """The lines of a panel that have points, with its title, axes and legend."""
-    for number, line in enumerate(line for line in panel.lines if line.points):
+    lines = [line for line in panel.lines if line.points]
+    for number, line in enumerate(lines):
         updates, values = zip(*sorted(line.points.items()))
         colour, style = COLOURS[number % len(COLOURS)], STYLES[number % len(STYLES)]
         marker = "o" if len(updates) < 3 else None
         axes.plot(updates, values, style, color=colour, label=line.label, marker=marker)
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.unit)
-    axes.set_ylim(0, 1.08 * max(max(line.points.values()) for line in panel.lines if line.points) or 1)
+    room = 1.08 + 0.16 * max(0, len(lines) - 2)  # a long legend needs some above the lines
+    axes.set_ylim(0, room * max(max(line.points.values()) for line in lines) or 1)
     axes.grid(alpha=0.3)
     axes.legend()
