@@ -158,7 +158,7 @@ def draw_panel(axes, panel: Panel) -> None:
         marker = "o" if len(updates) < 3 else None
         axes.plot(updates, values, style, color=colour, label=line.label, marker=marker)
     axes.set(title=panel.title, xlabel=panel.x, ylabel=panel.unit)
-    room = 1.08 + 0.16 * max(0, len(lines) - 2)  # a long legend needs some above the lines
+    room = 1.08 + 0.24 * max(0, len(lines) - 2)  # a long legend needs some above the lines
     axes.set_ylim(0, room * max(max(line.points.values()) for line in lines) or 1)
     axes.grid(alpha=0.3)
     axes.legend()
