@@ -34,7 +34,7 @@ def measure(checkpoint, data):
     dev_codes, dev_hidden = collect(model, data / "dev.tsv", computed, layers)
     train_codes, train_hidden = collect(model, data / "train.tsv", computed, layers)
     if "label_file" in model.targets:
-        folder = model.targets["label_file"].path
+        (folder,) = model.targets["label_file"].paths
         dev_codes["label_file"], train_codes["label_file"] = stored_codes(folder / "dev"), stored_codes(folder / "train")
     num_codes, ids = next(iter(model.heads.values())).weight.shape[1], {}
     limsi = phones_of(frontend, data / "dev.tsv", read_alignment(data / "dev.limsi.phn"), {})

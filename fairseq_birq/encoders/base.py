@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_birq import running_statistics
 from fairseq_birq.structs import Encoded
 
 
@@ -90,26 +91,8 @@ class Encoder(nn.Module):
         return checkpoint(self.apply_layer, index, x, inputs, use_reentrant=False, context_fn=_checkpoint_contexts)
 
 
-_recomputing = False
-
-
-def is_recomputing() -> bool:
-    """Whether a checkpointed layer runs for the second time, when it must not update running statistics again."""
-    return _recomputing
-
-
-@contextlib.contextmanager
-def _recompute():
-    global _recomputing
-    _recomputing = True
-    try:
-        yield
-    finally:
-        _recomputing = False
-
-
 def _checkpoint_contexts():
-    return contextlib.nullcontext(), _recompute()
+    return contextlib.nullcontext(), running_statistics.held()
 
 
 def padding_or_none(padding_mask: Tensor) -> Optional[Tensor]:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairseq_birq import running_statistics
 from fairseq_birq.precision import KeepsFloat32
 
 _EPSILON = 1e-5
@@ -22,7 +23,8 @@ class HiddenNormalisation(KeepsFloat32):
         dim: d.
         mode: "layer" (layer normalisation without affine, the paper's), "standardize" (per dimension),
             "standardize+layer", or "whiten" (multiplied by the inverse square root of the covariance).
-        momentum: share of a new batch in the statistics; the first 1 / momentum batches weigh equally.
+        momentum: share of a new batch in the statistics; the first 1 / momentum batches weigh equally. The (co)variance
+            is that of all their frames, so the means of batches may differ.
         max_batches: the statistics stay as they are after so many batches; None: they never do.
     """
 
@@ -57,7 +59,8 @@ class HiddenNormalisation(KeepsFloat32):
 
         Fewer than two frames, or any that are not finite, change nothing.
         """
-        if self.mode == "layer" or (self.max_batches is not None and self.num_batches >= self.max_batches):
+        settled = self.max_batches is not None and self.num_batches >= self.max_batches
+        if self.mode == "layer" or settled or running_statistics.are_held():
             return
         frames = frames.double()
         moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)
@@ -70,8 +73,12 @@ class HiddenNormalisation(KeepsFloat32):
             return
         mean = packed[: frames.shape[1]] / total
         second = packed[frames.shape[1] : -1].view_as(moments) / total
-        second = second - (torch.outer(mean, mean) if self.mode == "whiten" else mean.square())
+        second = second - self._square(mean)
         self.num_batches += 1
         share = max(self.momentum, 1.0 / int(self.num_batches))
-        self.mean.lerp_(mean.to(self.mean.dtype), share)
-        self.second.lerp_(second.to(self.second.dtype), share)
+        between = share * (1.0 - share) * self._square(mean - self.mean)
+        self.second.copy_(self.second.double().lerp(second, share) + between)
+        self.mean.copy_(self.mean.double().lerp(mean, share))
+
+    def _square(self, x: Tensor) -> Tensor:
+        return torch.outer(x, x) if self.mode == "whiten" else x.square()
