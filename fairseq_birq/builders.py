@@ -3,6 +3,7 @@
 from typing import Optional
 
 import torch
+from omegaconf import OmegaConf
 from torch import nn
 
 from fairseq_birq.data.label_store import FrameGrid
@@ -136,6 +137,7 @@ def _build_own_layer(cfg, frontend, targets):
             "`model.targets.own_layer.diversity_weight` acts through the labels' gradient, which `target_grad_scale: 0` "
             "takes away: set one of them to 0 and the other not"
         )
+    _check_share("own_layer.statistics_momentum", own.statistics_momentum)
     anchor = targets["raw_input"].quantizer.codebook if own.shared_codebook and "raw_input" in targets else None
     return TARGETS["own_layer"](
         layers=list(own.layers),
@@ -177,11 +179,20 @@ def _build_snapshot(cfg, frontend, targets, pretrained=None):
         stage=1 if pretrained else 0,
         reset_heads=own.reset_heads,
         reset_optimizer=own.reset_optimizer,
+        encoder_settings=pretrained and _plain_encoder_settings(pretrained[0]),
     )
+
+
+def _plain_encoder_settings(settings) -> dict:
+    parts = {key: settings[key] for key in ("frontend", "encoder")}
+    return OmegaConf.to_container(OmegaConf.create(parts), resolve=True, enum_to_str=True)
 
 
 def _build_moving_average(cfg, frontend, targets):
     own = cfg.targets.moving_average
+    for key in ("decay_start", "decay_end"):
+        _check_share(f"moving_average.{key}", own[key])
+    _check_share("moving_average.statistics_momentum", own.statistics_momentum)
     return TARGETS["moving_average"](
         **_frozen_encoder_settings(cfg, frontend, "moving_average", AveragedEncoder, momentum=own.statistics_momentum),
         decay_start=own.decay_start,
@@ -212,6 +223,11 @@ def _frozen_encoder_settings(cfg, frontend, name, encoder_class, pretrained=None
             for layer in layers
         ],
     )
+
+
+def _check_share(key, value):
+    if not 0.0 <= value <= 1.0:
+        raise UserError(f"`model.targets.{key}` must be from 0 to 1, but is {value:g}")
 
 
 def _check_frozen_layers(name, layers, num_layers, num_codebooks):

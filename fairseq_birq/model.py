@@ -5,6 +5,7 @@ from typing import Dict, Optional, Tuple
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model
+from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets, head_of
@@ -52,11 +53,15 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
     @classmethod
     @reports_user_errors
     def build_model(cls, cfg: BirqConfig, task=None):
+        return cls._assemble(cfg, _target_encoder(cfg.target_encoder_path))
+
+    @classmethod
+    def _assemble(cls, cfg: BirqConfig, target_encoder) -> "BirqModel":
+        """target_encoder: settings and weights of the snapshot in stage 1, or None; without weights they are to come."""
         if cfg.masked_views < 1:
             raise UserError(f"`model.masked_views` must be at least 1, but is {cfg.masked_views}")
         speech_encoder = build_speech_encoder(cfg.frontend, cfg.encoder)
-        pretrained = load_speech_encoder_state(cfg.target_encoder_path) if cfg.target_encoder_path else None
-        targets = build_targets(cfg, speech_encoder.frontend, pretrained)
+        targets = build_targets(cfg, speech_encoder.frontend, target_encoder)
         head_names = {name: head_of(cfg, name) for name in targets}
         heads = {
             name: CodebookHeads(speech_encoder.dim, cfg.quantizer.codebook_size, cfg.quantizer.num_codebooks)
@@ -78,7 +83,7 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
 
     @classmethod
     def from_checkpoint(cls, path) -> "BirqModel":
-        """The model of a pre-training checkpoint with all its targets and heads, in eval mode.
+        """The model of a pre-training checkpoint with all its targets and heads, in eval mode; needs no other file.
 
         Raises:
             UserError: the checkpoint is unreadable or of another model.
@@ -87,8 +92,10 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         if cfg._name != "birq":
             raise UserError(f"checkpoint {path} is of model {cfg._name!r}, which has no pre-training targets")
         cfg.pretrained_path = None
-        model = cls.build_model(cfg)
-        model.load_state_dict(load_checkpoint(path)["model"])
+        state = load_checkpoint(path)["model"]
+        settings = state.get("targets.snapshot._extra_state", {}).get("encoder_settings")
+        model = cls._assemble(cfg, settings and (OmegaConf.create(settings), None))
+        model.load_state_dict(state)
         return model.eval()
 
     def forward(
@@ -206,3 +213,13 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         for name, source in self.targets.items():
             if source.update(self.speech_encoder, num_updates) and source.reset_heads:
                 self.heads[self.head_names[name]].redraw(self.seed, source.stage)
+
+
+def _target_encoder(path):
+    """Settings and weights of the encoder that makes targets from the beginning, or None."""
+    if not path:
+        return None
+    try:
+        return load_speech_encoder_state(path)
+    except UserError as error:
+        raise UserError(f"`model.target_encoder_path`: {error}") from None

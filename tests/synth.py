@@ -110,17 +110,19 @@ def tiny_config(config_class, encoder=None, **settings):
     return OmegaConf.merge(OmegaConf.structured(config_class), small, settings)
 
 
-def write_birq_checkpoint(path, settings=None, **encoder):
-    """A checkpoint of a tiny random model `birq`, as fairseq writes it; returns the model."""
+def write_birq_checkpoint(path, settings=None, train=None, **encoder):
+    """A checkpoint of a tiny random model `birq`, as fairseq writes it; returns the model, that `train` was called with."""
     import torch
     from omegaconf import OmegaConf
 
     from fairseq_birq.config import BirqConfig
     from fairseq_birq.model import BirqModel
 
-    quantizer = {"codebook_size": 16, "codebook_dim": 4}
-    cfg = tiny_config(BirqConfig, encoder=encoder, quantizer=quantizer, **(settings or {}))
+    settings = OmegaConf.merge({"quantizer": {"codebook_size": 16, "codebook_dim": 4}}, settings or {})
+    cfg = tiny_config(BirqConfig, encoder=encoder, **settings)
     model = BirqModel.build_model(cfg)
+    if train is not None:
+        train(model)
     content = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
     torch.save({"cfg": {"model": content}, "model": model.state_dict()}, str(path))
     return model

@@ -21,6 +21,7 @@ class SnapshotTargets(FrozenEncoderTargets):
         target_updates: how many updates the encoder has had when it is copied, growing.
         raw_input: makes the N label columns of stage 0; None: there are no targets in stage 0, other sources train alone.
         stage: 0, or 1 where `encoder` comes from a checkpoint.
+        encoder_settings: what that encoder is built from, as plain values; goes into this run's checkpoints.
         reset_heads: the prediction heads begin each stage with new weights.
         reset_optimizer: the optimizer begins each stage without memory.
     """
@@ -38,12 +39,14 @@ class SnapshotTargets(FrozenEncoderTargets):
         stage: int = 0,
         reset_heads: bool = True,
         reset_optimizer: bool = True,
+        encoder_settings: Optional[dict] = None,
     ):
         super().__init__(encoder, layers, normalisations, quantizers)
         self.target_updates = tuple(target_updates)
         self.raw_input = raw_input
         self.stage = stage
         self.reset_heads, self.reset_optimizer = reset_heads, reset_optimizer
+        self.encoder_settings = encoder_settings
         self.num_updates = 0
 
     @property
@@ -68,7 +71,8 @@ class SnapshotTargets(FrozenEncoderTargets):
         return True
 
     def get_extra_state(self):
-        return {**super().get_extra_state(), "stage": self.stage, "num_updates": self.num_updates}
+        state = {**super().get_extra_state(), "stage": self.stage, "num_updates": self.num_updates}
+        return state if self.encoder_settings is None else {**state, "encoder_settings": self.encoder_settings}
 
     def set_extra_state(self, state):
         super().set_extra_state(state)

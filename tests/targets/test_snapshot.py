@@ -1,6 +1,7 @@
 """Latent-RQ's snapshot: when it changes, what it computes, what begins anew, and what goes into which checkpoint."""
 
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -8,7 +9,8 @@ from omegaconf import OmegaConf
 from torch.nn import functional as F
 
 from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
-from fairseq_birq.config import BirqConfig, BirqCtcConfig
+from fairseq_birq.config import BirqCtcConfig
+from fairseq_birq.ctc import BirqCtcModel
 from fairseq_birq.masking import utterance_keys
 from fairseq_birq.model import BirqModel
 from fairseq_birq.targets.base import TargetInputs
@@ -196,6 +198,22 @@ def test_heads_really_are_new_and_depend_on_seed_and_stage_alone():
     assert same(weights(kept.heads), before)
 
 
+def test_the_statistics_are_those_of_the_frames_seen():
+    """In two batches of one size."""
+    model = latent_rq(statistics_batches=2, layers=[2, 1])
+    model.set_num_updates(REFRESH)
+    frames = []
+    for seed in (0, 1):
+        inputs = batch([1.5])
+        inputs["waveform"] = inputs["waveform"] + 0.1 * torch.randn(inputs["waveform"].shape, generator=torch.manual_seed(seed))
+        model(**inputs)
+        frames.append(copy.deepcopy(model.speech_encoder).eval()(inputs["waveform"], inputs["padding_mask"]).layers[1][0])
+    norm, joined = model.targets["snapshot"].normalisations[0], torch.cat(frames).double()
+    assert torch.allclose(norm.mean.double(), joined.mean(0), atol=1e-5)
+    assert torch.allclose(norm.second.double(), joined.var(0, unbiased=False), rtol=1e-4)
+    assert not torch.allclose(frames[0].mean(0), frames[1].mean(0), atol=1e-3)
+
+
 @pytest.mark.parametrize("batches", [1, 2])
 def test_the_first_batches_after_a_refresh_set_the_statistics_and_none_later(batches):
     model = latent_rq(statistics_batches=batches)
@@ -288,6 +306,20 @@ def test_a_checkpoint_starts_stage_1(tmp_path, write):
     assert source.stage == 2 and same(weights(source.encoder), {key: mine[key] for key in weights(source.encoder)})
 
 
+@pytest.mark.parametrize("encoder", ["conformer", "transformer"])
+def test_what_such_a_run_leaves_needs_the_first_checkpoint_no_more(tmp_path, encoder):
+    """Not even where the snapshot's architecture is another one."""
+    write_birq_checkpoint(tmp_path / "one.pt", dim=24, num_heads=4)
+    targets = {"use": ["snapshot"], "snapshot": {"layers": [2]}}
+    settings = {"targets": targets, "target_encoder_path": str(tmp_path / "one.pt")}
+    model = write_birq_checkpoint(tmp_path / "two.pt", settings, name=encoder).eval()
+    (tmp_path / "one.pt").unlink()
+    again = BirqModel.from_checkpoint(tmp_path / "two.pt")
+    assert same(weights(again), weights(model)) and again.staged.stage == 1
+    inputs = batch([1.5])
+    assert torch.equal(again(**inputs).terms["snapshot"].codes, model(**inputs).terms["snapshot"].codes)
+
+
 def test_a_checkpoint_of_another_encoder_makes_the_targets_until_a_copy_is_wanted(tmp_path, caplog):
     other = write_birq_checkpoint(tmp_path / "one.pt", dim=24, num_layers=3, num_heads=4).speech_encoder.eval()
     model = pretrained_run(tmp_path / "one.pt", encoder="transformer")
@@ -313,7 +345,7 @@ def test_a_checkpoint_of_another_encoder_makes_the_targets_until_a_copy_is_wante
         ({"target_updates": [0, 3]}, {}, "larger than the one before"),
         ({"target_updates": []}, {}, "the snapshot would never be taken"),
         ({"statistics_batches": 0}, {}, "statistics_batches"),
-        ({}, {"target_encoder_path": "/nowhere/checkpoint.pt"}, "/nowhere/checkpoint.pt does not exist"),
+        ({}, {"target_encoder_path": "/nowhere/checkpoint.pt"}, "`model.target_encoder_path`: checkpoint /nowhere/checkpoint.pt"),
     ],
 )
 def test_settings_that_cannot_be_are_named(snapshot, other, message, caplog):
@@ -333,17 +365,20 @@ def test_a_target_checkpoint_needs_the_snapshot_and_the_same_frames(tmp_path, ca
 
 
 def test_none_of_the_snapshot_reaches_fine_tuning_and_exports(tmp_path):
-    cfg = tiny_config(
-        BirqConfig,
-        quantizer={"codebook_size": 16, "codebook_dim": 4, "num_codebooks": 2},
-        targets={"use": ["snapshot", "moving_average"], "snapshot": {"layers": [1], "target_updates": [1]}}
-        | {"moving_average": {"layers": [2]}},
-    )
-    model = BirqModel.build_model(cfg)
-    model.set_num_updates(1)
-    settings = {**OmegaConf.to_container(cfg, enum_to_str=True), "_name": "birq"}
-    torch.save({"cfg": {"model": settings}, "model": model.state_dict()}, str(tmp_path / "latent.pt"))
+    targets = {"use": ["snapshot", "moving_average"], "snapshot": {"layers": [1], "target_updates": [1]}}
+    targets["moving_average"] = {"layers": [2]}
+    settings = {"quantizer": {"num_codebooks": 2}, "targets": targets}
+    model = write_birq_checkpoint(tmp_path / "latent.pt", settings, lambda model: model.set_num_updates(1))
     assert any(key.startswith("targets.snapshot.encoder.") for key in model.state_dict())
     _, state = load_speech_encoder_state(tmp_path / "latent.pt")
     assert state.keys() == model.speech_encoder.state_dict().keys()
-    assert same(weights(load_encoder(tmp_path / "latent.pt")), weights(model.speech_encoder))
+    encoder = weights(model.speech_encoder)
+    assert same(weights(load_encoder(tmp_path / "latent.pt")), encoder)
+    fine_tuned = tiny_config(BirqCtcConfig, pretrained_path=str(tmp_path / "latent.pt"))
+    letters = SimpleNamespace(target_dictionary=list("abcde"))
+    state = weights(BirqCtcModel.build_model(fine_tuned, letters))
+    assert same(state, {**{f"speech_encoder.{key}": value for key, value in encoder.items()}, **output_of(state)})
+
+
+def output_of(state):
+    return {key: state[key] for key in ("output.weight", "output.bias")}
