@@ -6,11 +6,12 @@ from torch import distributed
 
 from fairseq_birq.criterion import BirqCriterion
 from tests.runs import CONTEXT
+from tests.targets.test_moving_average import averaging
 from tests.targets.test_snapshot import REFRESH, latent_rq
 from tests.test_birq import birq
 from tests.test_model import batch, build
 
-MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq}
+MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq, "moving_average": averaging}
 SECONDS = (2.0, 1.0, 1.5, 0.6)
 ROWS = {1: [(0, 4)], 2: [(0, 1), (1, 4)], 4: [(0, 1), (1, 3), (3, 4), (4, 4)]}  # the fourth has an empty batch
 

@@ -3,7 +3,7 @@
 from typing import List, Optional
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fairseq_birq.precision import KeepsFloat32
 from fairseq_birq.targets.base import TargetInputs
@@ -11,13 +11,18 @@ from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTarg
 
 
 class AveragedEncoder(KeepsFloat32, FrozenEncoder):
-    """Keeps its weights in float32, where a half-precision average would stand still, and computes in the batch's type."""
+    """Keeps its weights in float32, where a half-precision average would stand still, and computes as the trained encoder."""
+
+    compute_dtype = torch.float32
+
+    def follow_precision(self, speech_encoder: nn.Module) -> None:
+        """Compute in the type of the trained encoder's weights from now on."""
+        self.compute_dtype = next(speech_encoder.parameters()).dtype
 
     def forward(self, inputs: TargetInputs) -> List[Tensor]:
-        dtype = inputs.waveform.dtype
-        if dtype not in (torch.float16, torch.bfloat16):
+        if self.compute_dtype not in (torch.float16, torch.bfloat16):
             return super().forward(inputs)
-        with torch.autocast(inputs.waveform.device.type, dtype=dtype):
+        with torch.autocast(inputs.waveform.device.type, dtype=self.compute_dtype):
             return super().forward(inputs)
 
 
@@ -57,6 +62,7 @@ class MovingAverageTargets(FrozenEncoderTargets):
 
     def update(self, speech_encoder, num_updates: int) -> bool:
         before, self.num_updates = self.num_updates, num_updates
+        self.encoder.follow_precision(speech_encoder)
         if before is None:
             self.encoder.copy(speech_encoder)
         elif num_updates > before:

@@ -75,17 +75,33 @@ def test_the_average_of_a_bf16_model_is_kept_in_float32():
     assert not same(weights(average), before)
 
 
-def test_a_bf16_batch_is_computed_in_bf16():
+def test_it_computes_in_the_trained_encoder_s_precision(monkeypatch):
+    """The waveform of a batch is float64, so that fairseq does not cast it with the model."""
     model = averaging().to(torch.bfloat16)
+    average, given, seen = model.targets["moving_average"].encoder, batch([1.5, 1.0]), []
+    average.encoder.layers[0].ffn1.expand.register_forward_hook(lambda module, inputs, output: seen.append(output.dtype))
+    model.set_num_updates(0)
+    model(given["waveform"].double(), given["padding_mask"], given["ids"]).loss.backward()
+    assert seen == [torch.bfloat16]
+
+
+def test_codes_in_bf16_are_close_to_those_in_float32():
+    model = averaging()
     model.set_num_updates(0)
     inputs = source_inputs(model)
     full = model.targets["moving_average"].encoder(inputs)[-1]
-    inputs.waveform = inputs.waveform.bfloat16()
+    model.targets["moving_average"].encoder.follow_precision(torch.nn.Linear(1, 1).bfloat16())
     half = model.targets["moving_average"].encoder(inputs)[-1]
     assert full.dtype == torch.float32 and not torch.equal(half.float(), full)
     assert torch.allclose(half.float(), full, atol=0.1)
-    given = batch([1.5, 1.0])
-    model(given["waveform"].bfloat16(), given["padding_mask"], given["ids"]).loss.backward()
+
+
+@pytest.mark.parametrize("key", ["decay_start", "decay_end", "statistics_momentum"])
+@pytest.mark.parametrize("value", [-0.1, 1.5])
+def test_shares_out_of_range_are_named(key, value, caplog):
+    with pytest.raises(SystemExit):
+        averaging(**{key: value})
+    assert f"`model.targets.moving_average.{key}` must be from 0 to 1, but is {value:g}" in caplog.text
 
 
 def test_its_statistics_run_on_in_training_alone():
