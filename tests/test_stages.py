@@ -102,10 +102,11 @@ def test_every_piece_can_be_switched_off(run, precision):
 
 def test_accumulated_batches_refresh_once(run):
     """Every batch of an update tells the model its count; only the first begins the stage."""
-    checkpoint = run("accumulated", 5, {"optimization": {"update_freq": [2]}}, updates=[3])
+    twice = {"optimization": {"update_freq": [2]}, "model": {"targets": {"snapshot": {"statistics_batches": 9}}}}
+    checkpoint = run("accumulated", 5, twice, updates=[3])
     assert checkpoint["model"]["targets.snapshot._extra_state"]["stage"] == 1
     assert {state["step"] for state in checkpoint["last_optimizer_state"]["state"].values()} == {2}
-    assert int(checkpoint["model"]["targets.snapshot.normalisations.0.num_batches"]) == 1
+    assert int(checkpoint["model"]["targets.snapshot.normalisations.0.num_batches"]) == 4  # two of each update since
 
 
 def test_a_mismatch_stops_the_run_with_one_sentence(run, caplog):
@@ -134,19 +135,24 @@ def test_two_processes_train_as_one_on_the_joined_batch_across_a_target_update(r
 
 
 def one_of_two(rank, store, results):
-    """Both processes refresh and see a batch of their own."""
+    """Both processes see batches of their own before and after a target update; batch normalisation remembers them."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
-    model = latent_rq()
-    model.set_num_updates(3)
-    model(**batch([1.5] if rank else [2.0, 1.0]))
+    model = latent_rq(use=["snapshot", "moving_average"], other={"parts": {"encoder": {"conv_norm": "batch"}}})
+    for update in (0, 1, 3):
+        model.set_num_updates(update)
+        model(**batch([1.5] if rank else [2.0, 1.0]))
     torch.save(model.state_dict(), f"{results}/{rank}.pt")
     torch.distributed.destroy_process_group()
 
 
-def test_two_processes_have_the_same_snapshot_heads_and_statistics(tmp_path):
+def test_two_processes_have_the_same_targets_heads_and_statistics(tmp_path):
     torch.multiprocessing.spawn(one_of_two, args=(tmp_path / "store", tmp_path), nprocs=2)
     first, second = (torch.load(tmp_path / f"{rank}.pt", map_location="cpu", weights_only=True) for rank in (0, 1))
-    assert_same(first, second)
+    statistics = {key: value for key, value in first.items() if key.startswith("speech_encoder") and "running_" in key}
+    assert len(statistics) == 4 and not any(torch.equal(value, second[key]) for key, value in statistics.items())
+    assert_same(*({key: value for key, value in state.items() if key not in statistics} for state in (first, second)))
+    copied = first["targets.snapshot.encoder.encoder.layers.0.convolution.depthwise_norm.running_mean"]
+    assert copied.abs().max() > 0
     alone = latent_rq()
     alone.set_num_updates(3)
     alone(**batch([2.0, 1.0]))

@@ -5,6 +5,7 @@ from typing import List, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
+from fairseq_birq.encoders.conformer import MaskedBatchNorm
 from fairseq_birq.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets.base import TargetInputs, TargetSource
 from fairseq_birq.targets.normalisation import HiddenNormalisation
@@ -40,18 +41,31 @@ class FrozenEncoder(nn.Module):
         return [hidden, *self.encoder.run_layers(hidden, inputs.frame_padding_mask, stop=self.num_layers)]
 
     def copy(self, speech_encoder: nn.Module) -> None:
-        """Become a copy of the first layers of another speech encoder."""
+        """Become a copy of the first layers of another speech encoder, with the processes' mean running statistics."""
         state = speech_encoder.state_dict()
         self.load_state_dict({key: state[key] for key in self.state_dict()})
+        self._join_running_statistics()
 
     @torch.no_grad()
     def average(self, speech_encoder: nn.Module, decay: float) -> None:
-        """Parameters become `decay * own + (1 - decay) * the other's`; buffers are copied."""
+        """Parameters become `decay * own + (1 - decay) * the other's`; buffers are copied, as in `copy`."""
         parameters, buffers = dict(speech_encoder.named_parameters()), dict(speech_encoder.named_buffers())
         for name, own in self.named_parameters():
             own.lerp_(parameters[name].to(own.dtype), 1.0 - decay)
         for name, own in self.named_buffers():
             own.copy_(buffers[name])
+        self._join_running_statistics()
+
+    def _join_running_statistics(self) -> None:
+        """A batch normalisation's are of one process's batches, but labels must not depend on the process."""
+        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+            return
+        for module in self.modules():
+            if isinstance(module, MaskedBatchNorm):
+                for buffer in module.buffers():
+                    mean = buffer.float() / torch.distributed.get_world_size()
+                    torch.distributed.all_reduce(mean)
+                    buffer.copy_(mean)
 
 
 class FrozenEncoderTargets(TargetSource):
