@@ -7,6 +7,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import meters
 from fairseq.logging import metrics as fairseq_metrics
 
+from fairseq_birq import running_statistics
 from fairseq_birq.config import BirqCriterionConfig
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.metrics import normalised_mutual_information, perplexity, top_share, used_share
@@ -107,19 +108,20 @@ class BirqCriterion(FairseqCriterion):
             logging_output.update(_source_output(name, term, output.columns.get(name, ())))
         logging_output.update(_agreement(output.terms))
         if not self.training:
-            logging_output.update(self._churn(sample["id"], output.terms))
+            logging_output.update(self._churn((*sample["id"].tolist(), output.num_frames), output.terms))
         elif self.log_grad_every and model.num_updates % self.log_grad_every == 0:
             logging_output.update(_gradient_norms(model, sample, weights, list(output.terms), output.num_masked))
         return output.loss, output.num_masked, logging_output
 
-    def _churn(self, ids, terms) -> dict:
+    def _churn(self, batch, terms) -> dict:
         """How many codes of a validation batch are other than at the last validation; masks are the same.
 
+        batch: tells it from all others
         The keys are there with every batch: fairseq sums the outputs of all processes by position.
         """
         outputs = {}
         for name, term in terms.items():
-            key = (name, tuple(ids.tolist()))
+            key = (name, batch)
             before = self.codes_of_last_validation.get(key)
             known = before is not None and before.shape == term.codes.shape
             before = before if known else term.codes
@@ -213,17 +215,24 @@ def _agreement(terms) -> dict:
 def _gradient_norms(model, sample, weights, names, num_masked) -> dict:
     """Norm of each source's weighted, averaged gradient on the speech encoder, in passes of their own.
 
-    Also where nothing is masked, as 0: processes go through these passes together.
+    They move neither running statistics nor random numbers, so that training is the same without them. Also where
+    nothing is masked, as 0: processes go through these passes together.
     """
     outputs = {}
     parameters = [p for p in model.speech_encoder.parameters() if p.requires_grad]
     for name in names:
         alone = {other: weights[name] if other == name else 0.0 for other in weights}
-        loss = model(**sample["net_input"], weights=alone).loss / max(num_masked, 1)
-        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        with running_statistics.held(), torch.random.fork_rng(_gpus(sample)):
+            loss = model(**sample["net_input"], weights=alone).loss / max(num_masked, 1)
+            gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
         outputs[f"gradient_norm.{name}"] = torch.stack(squares).sum().sqrt() if squares else loss.detach().double() * 0.0
     return outputs
+
+
+def _gpus(sample) -> list:
+    device = sample["net_input"]["waveform"].device
+    return [device] if device.type == "cuda" else []
 
 
 def _log_source(name, sums, frames):

@@ -116,6 +116,39 @@ def test_gradient_norms_are_of_the_sources_that_have_targets_by_now():
     assert sorted(norms) == ["gradient_norm.raw_input", "gradient_norm.snapshot"] and min(norms.values()) > 0
 
 
+def test_measuring_gradients_changes_nothing_else():
+    """Neither statistics of hidden states and batch normalisation nor random numbers."""
+    states, sample = [], {**SAMPLE, "net_input": batch([1.5, 1.0])}
+    for every in (0, 1):
+        use, noisy = ["raw_input", "own_layer", "snapshot"], {"dropout": 0.1, "conv_norm": "batch"}
+        model = latent_rq(use=use, statistics_batches=5, other={"parts": {"encoder": noisy}})
+        model.set_num_updates(3)
+        subject = criterion(log_grad_every=every)
+        torch.manual_seed(0)
+        logs = [subject(model, sample)[2] for _ in range(2)]  # two batches of an update
+        assert ("gradient_norm.snapshot" in logs[0]) == bool(every)
+        states.append([*(value for value in model.state_dict().values() if torch.is_tensor(value)), torch.get_rng_state()])
+    assert all(torch.equal(without, measured) for without, measured in zip(*states))
+
+
+def test_churn_of_a_snapshot_is_none_within_a_stage_and_almost_all_after_the_first():
+    model, subject, sample, shares = latent_rq(), criterion().eval(), {**SAMPLE, "net_input": batch([1.5, 1.0])}, []
+    for update in (0, 2, 3, 4):  # a stage begins at 3
+        model.train().set_num_updates(update)
+        model(**sample["net_input"])
+        logged = subject(model.eval(), sample)[2]
+        shares.append(float(logged["changed.snapshot"]) / max(1, logged["compared.snapshot"]))
+    assert shares[1] == shares[3] == 0 and shares[2] > 0.8
+
+
+def test_batches_of_two_validation_sets_are_not_taken_for_one_another():
+    subject = criterion().eval()
+    run(subject)
+    other = output(codes=(1,) * 8)
+    other.num_frames = 30
+    assert subject(Model(other), SAMPLE)[2]["compared.raw_input"] == 0
+
+
 def test_a_misspelt_source_is_named(caplog):
     with pytest.raises(SystemExit):
         run(criterion(weights={"raw_imput": 1.0}))
