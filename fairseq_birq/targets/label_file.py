@@ -33,6 +33,7 @@ class LabelFileTargets(TargetSource):
         self.grid = grid
         self.num_codebooks, self.codebook_size = num_codebooks, codebook_size
         self.labels_fingerprint: Optional[str] = None  # of the labels that were opened
+        self.resumed: Optional[dict] = None  # the state of the run that goes on
 
     def open(self, split: str, manifest: Manifest, sample_rate: int, shard: int = 0, num_shards: int = 1) -> LabelStore:
         """The labels of a split of the corpus.
@@ -58,13 +59,16 @@ class LabelFileTargets(TargetSource):
                 f"{self.paths[0]}; make them again with `birq-labels ... --like {self.paths[0]}/SPLIT`"
             )
         self.labels_fingerprint = store.info.codes_fingerprint
+        if self.resumed is not None:
+            super().set_extra_state(self.resumed)
         return store
 
     def fingerprint(self) -> Optional[str]:
         return self.labels_fingerprint
 
     def set_extra_state(self, state):
-        """Outside training, where no labels are opened, there is nothing to compare."""
+        """Labels that are not open yet are compared when they are; outside training they never are."""
+        self.resumed = state
         if self.labels_fingerprint is not None:
             super().set_extra_state(state)
 

@@ -162,7 +162,7 @@ def test_labels_of_another_manifest_split_or_job_are_refused(tmp_path, caplog):
     stops(caplog, "labels/none/labels.json: no such file; make labels with `birq-labels", task.load_dataset, "none")
 
 
-def test_a_run_goes_on_with_the_labels_that_it_began_with(tmp_path):
+def test_a_run_goes_on_with_the_labels_that_it_began_with(tmp_path, caplog):
     fits = dict(num_codebooks=1, codebook_size=16)
     corpus(tmp_path)
     for name, seed in (("first", 0), ("second", 1)):
@@ -175,6 +175,10 @@ def test_a_run_goes_on_with_the_labels_that_it_began_with(tmp_path):
     twin.load_state_dict(state)
     with pytest.raises(SystemExit):
         other.load_state_dict(state)
+    for name, message in (("first", None), ("second", "targets have fingerprint")):  # loaded before labels are open, as
+        task, later = labelled_task(tmp_path, tmp_path / name)  # fairseq does where nothing is validated
+        later.load_state_dict(state)
+        stops(caplog, message, task.load_dataset, "train") if message else task.load_dataset("train")
     settings = {**OmegaConf.to_container(model_config(tmp_path), enum_to_str=True), "_name": "birq"}
     torch.save({"cfg": {"model": settings}, "model": state}, str(tmp_path / "trained.pt"))
     loaded = BirqModel.from_checkpoint(tmp_path / "trained.pt")  # where no labels are needed
