@@ -34,6 +34,7 @@ def make(
     shard: str = "0/1",
     device: Optional[str] = None,
     workers: int = 0,
+    bad_audio_budget: float = 0.01,
 ) -> List[str]:
     """Write one shard of the labels of a manifest, unless it is there; a shard's codes are in memory until it is whole.
 
@@ -45,6 +46,7 @@ def make(
         shard: "i/n", i counted from 0.
         device: torch's name of it; None: the GPU if there is one.
         workers: processes that read audio.
+        bad_audio_budget: share of a shard's rows that may be bad before it is an error.
 
     Returns:
         Lines that say what was done.
@@ -56,19 +58,22 @@ def make(
     sha256, device = _checkpoint_sha256(checkpoint), device or ("cuda" if torch.cuda.is_available() else "cpu")
     codes = codes if like is None else _codes_of(like, sha256)
     labeller = build_labeller(checkpoint, codes).to(device)
-    dataset = AudioDataset(read_manifest(Path(manifest)), sample_rate=labeller.speech_encoder.frontend.sample_rate)
+    corpus = read_manifest(Path(manifest))
+    reading = dict(manifest=corpus, sample_rate=labeller.speech_encoder.frontend.sample_rate)
     if isinstance(codes, LayerCodes):
+        dataset = AudioDataset(**reading, bad_audio_budget=bad_audio_budget)
         rows = _spread_rows(len(dataset), codes.statistics_utterances)
         audio = (net_input for net_input in _utterances(dataset, rows, device, workers, "statistics") if net_input)
         settled = like and Path(like) / _QUANTIZER
         settle_quantizer(labeller, {**asdict(codes), "checkpoint_sha256": sha256}, out / _QUANTIZER, audio, settled)
-    info = _describe(labeller, dataset.manifest, codes, device)
+    info = _describe(labeller, corpus, codes, device)
     info = replace(info, checkpoint_sha256=sha256, num_shards=count, command=_command(checkpoint, manifest, out, codes, like))
     label_store.begin(out, info)
     title = f"{out}: shard {number}/{count}"
     if label_store.is_complete(out, number, count):
         return [f"{title} is there already"]
-    rows = label_store.shard_rows(len(dataset), number, count)
+    rows = label_store.shard_rows(len(corpus), number, count)
+    dataset = AudioDataset(**reading, bad_audio_budget=bad_audio_budget * len(rows) / max(1, len(corpus)))
     found = _label(labeller, info, _utterances(dataset, rows, device, workers, "label"))
     label_store.write_shard(out, info, number, found)
     return [f"{title}: {len(rows)} utterances, {sum(map(len, found))} frames", _variety(found, info)]

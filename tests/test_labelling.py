@@ -292,5 +292,34 @@ def test_bad_audio_gets_no_labels_and_training_says_so(tmp_path, corpus, checkpo
     assert "0001.flac: has 37 frames, but 0 labels" in dataset[1]["bad"] and "bad" not in dataset[0]
     for row in (0, 1):
         truncate(corpus / "train" / f"{row:04d}.flac")
-    with pytest.raises(UserError, match="2 of 5 audio files cannot be used"):
+    with pytest.raises(UserError, match="2 of 5 audio files cannot be used, and bad_audio_budget allows 1"):
         make(checkpoint, corpus / "train.tsv", tmp_path / "more", RAW)
+    found = made(checkpoint, corpus / "train.tsv", tmp_path / "more", RAW, bad_audio_budget=0.4)
+    assert [len(codes) for codes in found] == [0, 0, 0, 17, 49]
+
+
+def test_the_budget_of_bad_audio_is_of_the_shard(tmp_path, checkpoint):
+    """Of eight rows four may be bad, but of a shard of four only two."""
+    corpus = write_manifest(tmp_path, seconds=[0.5] * 8)
+    for row in (0, 1, 2):
+        truncate(corpus / "train" / f"{row:04d}.flac")
+    with pytest.raises(UserError, match="bad_audio_budget allows 2"):
+        make(checkpoint, corpus / "train.tsv", tmp_path / "out", RAW, shard="0/2", bad_audio_budget=0.5)
+    make(checkpoint, corpus / "train.tsv", tmp_path / "out", RAW, shard="1/2", bad_audio_budget=0.5)
+    make(checkpoint, corpus / "train.tsv", tmp_path / "whole", RAW, bad_audio_budget=0.5)
+
+
+@pytest.mark.parametrize("name", ["snapshot", "moving_average"])
+def test_labels_of_a_frozen_encoder_are_the_codes_of_its_source(tmp_path, corpus, name):
+    def train(model):
+        for update in (0, 1):
+            model.train().set_num_updates(update)
+            model(*waveform_batch(1.0, 1.5))
+
+    targets = {"use": [name], "snapshot": {"target_updates": [1]}}
+    targets[name] = {**targets.get(name, {}), "layers": [1, 2]}
+    write_birq_checkpoint(tmp_path / "frozen.pt", {"quantizer": {"num_codebooks": 2}, "targets": targets}, train)
+    found = made(tmp_path / "frozen.pt", corpus / "train.tsv", tmp_path / "out", SourceCodes(name))
+    expected, _ = collect(BirqModel.from_checkpoint(tmp_path / "frozen.pt"), corpus / "train.tsv", [name])
+    assert np.array_equal(np.concatenate(found), expected[name].numpy())
+    assert len(np.unique(found[0][:, 1])) > 3

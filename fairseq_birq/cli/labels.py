@@ -41,6 +41,9 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--shard", default="0/1", help="i/n: the i-th of n parts of the manifest, from 0; each is made at once")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the GPU if there is one")
     parser.add_argument("--workers", type=int, default=0, help="processes that read audio")
+    parser.add_argument(
+        "--bad-audio-budget", type=float, default=0.01, help="share of the rows that may be bad before it is an error"
+    )
     given = dict(default=argparse.SUPPRESS)
     modes = ("layer", "standardize", "standardize+layer", "whiten")
     parser.add_argument("--normalisation", choices=modes, help="before the projection (standardize+layer)", **given)
