@@ -115,16 +115,16 @@ def test_a_schedule_of_other_stages_is_refused():
     begin_update(model, optimizer, 0)
 
 
-def bf16_optimizer(parameters):
+def half_optimizer(parameters, **common):
     cfg = OmegaConf.structured(FairseqConfig)
     optimizer = {"_name": "adam", "adam_betas": "(0.9,0.98)", "lr": [PEAK], "tpu": False}
-    parts = {"common": {"bf16": True}, "optimizer": optimizer, "distributed_training": {"distributed_world_size": 1}}
+    parts = {"common": common, "optimizer": optimizer, "distributed_training": {"distributed_world_size": 1}}
     return FP16Optimizer.build_optimizer(OmegaConf.merge(cfg, parts), parameters)
 
 
 def test_new_heads_reach_the_float32_copies_that_bf16_trains():
     model = latent_rq().to(torch.bfloat16)
-    optimizer = bf16_optimizer(trained(model))
+    optimizer = half_optimizer(trained(model), bf16=True)
     for update in range(3):
         step(model, optimizer, update)
     before = [copy.clone() for copy in optimizer.fp32_params]
@@ -145,6 +145,28 @@ def test_new_heads_reach_the_float32_copies_that_bf16_trains():
     optimizer.set_lr(0.0)
     step(model, optimizer, 3)
     assert torch.equal(model.heads["snapshot"].weight, expected.weight)
+
+
+def test_an_fp16_update_that_overflows_at_a_target_update_is_made_again_in_the_new_stage():
+    model = latent_rq().half()
+    optimizer = half_optimizer(trained(model), fp16=True, fp16_no_flatten_grads=True, fp16_init_scale=4)
+    seen = []
+    for update, overflows in ((0, False), (1, False), (2, False), (3, True), (3, False), (4, False)):
+        optimizer.zero_grad()
+        begin_update(model, optimizer, update)
+        heads = model.heads["snapshot"].weight.clone()
+        optimizer.backward(model(**batch([1.5, 1.0])).loss / 20 * (float("inf") if overflows else 1))
+        try:
+            optimizer.clip_grad_norm(5.0)
+            optimizer.step()
+        except OverflowError:
+            optimizer.zero_grad()
+        seen.append((model.staged.stage, next((state["step"] for state in optimizer.optimizer.state.values()), 0), heads))
+        for parameter, copy in zip(trained(model), optimizer.fp32_params):
+            assert parameter.dtype == torch.float16 and torch.equal(copy.half(), parameter)
+    assert [stage for stage, _, _ in seen] == [0, 0, 0, 1, 1, 1]
+    assert [steps for _, steps, _ in seen] == [1, 2, 3, 0, 1, 2]
+    assert torch.equal(seen[3][2], seen[4][2]) and not torch.equal(seen[2][2], seen[3][2])  # new heads, once
 
 
 def test_float32_copies_in_one_flat_tensor_follow_too():
