@@ -42,14 +42,16 @@ class PretrainingTask(AudioTask):
     def load_dataset(self, split, combine=False, task_cfg=None, epoch=1, **kwargs):
         """With shards, epoch e has shard e - 1 modulo their number; validation is that of the first one, as in fairseq."""
         cfg = task_cfg or self.cfg
+        is_training = "data_selector" in kwargs  # what fairseq says of training data alone
         if cfg.corpora:
-            is_training = "data_selector" in kwargs  # what fairseq says of training data alone
             self.datasets[split] = self._open_mixture(cfg, split, cfg.sampling_alpha if is_training else None)
         else:
             folders = cfg.data.split(os.pathsep)
             shard = (epoch - 1) % len(folders)
             labels = {"split": split, "shard": shard, "num_shards": len(folders)}
             self.datasets[split] = self._open(cfg, Path(folders[shard]), split, labels, first_id=shard * IDS_PER_PART)
+            if is_training and self.label_source is not None:
+                self.label_source.look_at_shards(split)
 
     def _open_mixture(self, cfg, split, alpha):
         corpora = {

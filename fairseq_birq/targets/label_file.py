@@ -6,7 +6,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from fairseq_birq.data.label_store import FrameGrid, LabelStore
+from fairseq_birq.data.label_store import FrameGrid, LabelStore, read_info
 from fairseq_birq.data.manifest import Manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.targets.base import TargetInputs, TargetSource
@@ -53,15 +53,27 @@ class LabelFileTargets(TargetSource):
         store.check_manifest(manifest)
         store.check(sample_rate=sample_rate)
         store.check(**vars(self.grid), num_codebooks=self.num_codebooks, codebook_size=self.codebook_size)
-        if self.labels_fingerprint not in (None, store.info.codes_fingerprint):
-            raise UserError(
-                f"{store.folder}: its labels come from another checkpoint or quantizer than those of the other splits in "
-                f"{self.paths[0]}; make them again with `birq-labels ... --like {self.paths[0]}/SPLIT`"
-            )
-        self.labels_fingerprint = store.info.codes_fingerprint
+        self._take_codes_of(store.folder, store.info)
         if self.resumed is not None:
             super().set_extra_state(self.resumed)
         return store
+
+    def look_at_shards(self, split: str) -> None:
+        """All shards' labels of a split, long before their epochs come.
+
+        Raises:
+            UserError: some are missing, or made otherwise than the others.
+        """
+        for path in self.paths:
+            self._take_codes_of(path / split, read_info(path / split))
+
+    def _take_codes_of(self, folder, info) -> None:
+        if self.labels_fingerprint not in (None, info.codes_fingerprint):
+            raise UserError(
+                f"{folder}: its labels come from another checkpoint or quantizer than those of the other splits in "
+                f"{self.paths[0]}; make them again with `birq-labels ... --like {self.paths[0]}/SPLIT`"
+            )
+        self.labels_fingerprint = info.codes_fingerprint
 
     def fingerprint(self) -> Optional[str]:
         return self.labels_fingerprint

@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 
 import pytest
 import torch
@@ -206,6 +207,13 @@ def test_shards_and_corpora_have_labels_of_their_own(tmp_path, caplog):
         assert all(same_codes(dataset, row, name, row) for row in range(len(dataset)))
     one, _ = labelled_task(f"{folders[0]}:{folders[1]}", f"{tmp_path}/labels/a")
     stops(caplog, "names 1 folders, but `task.data` 2", one.load_dataset, "train", epoch=2)
+    for missing, message in ((False, "come from another checkpoint or quantizer"), (True, "labels.json: no such file")):
+        early, _ = labelled_task(f"{folders[0]}:{folders[1]}", f"{tmp_path}/labels/a:{tmp_path}/labels/c")
+        if not missing:
+            write_labels(tmp_path / "labels" / "c" / "train", folders[1] / "train.tsv", **fits, fingerprint="another")
+        else:
+            shutil.rmtree(tmp_path / "labels" / "c")
+        stops(caplog, message, early.load_dataset, "train", epoch=1, data_selector=None)  # and not in epoch 2
     mixed, _ = labelled_task(tmp_path, tmp_path / "labels", corpora={"a": "a", "b": "b"})
     mixed.load_dataset("train", data_selector=None)
     dataset = mixed.dataset("train")
