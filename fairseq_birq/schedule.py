@@ -7,11 +7,11 @@ optimizer follows it here. So a checkpoint at that very update still holds the s
 from bisect import bisect_right
 from typing import List
 
-import torch
 from fairseq.optim.lr_scheduler import FairseqLRScheduler, register_lr_scheduler
 
 from fairseq_birq.config import StageScheduleConfig
 from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.float32_copies import renew_float32_copies
 from fairseq_birq.targets.snapshot import checked_target_updates
 
 
@@ -97,25 +97,3 @@ def clear_state(optimizer) -> None:
     optimizer.optimizer.state.clear()
     for group in optimizer.param_groups:
         group.pop("step", None)  # where apex's fused Adam counts
-
-
-@torch.no_grad()
-def renew_float32_copies(optimizer) -> None:
-    """Parameters that were set from outside go into the float32 copies, which fp16 and bf16 training steps.
-
-    A copy stays where it still rounds to its parameter, so that nothing of its precision is lost.
-    """
-    for parameter, copy in _float32_pairs(optimizer):
-        copy = copy.data.view_as(parameter)
-        changed = copy.to(parameter.dtype) != parameter
-        copy.copy_(torch.where(changed, parameter.float(), copy))
-
-
-def _float32_pairs(optimizer):
-    copies = getattr(optimizer, "fp32_params", None) or ()
-    if not isinstance(copies, dict):
-        yield from zip(getattr(optimizer, "fp16_params", ()), copies)
-        return
-    for device, flat in copies.items():
-        parameters = [p for p in optimizer.fp16_params if p.device.index == device]
-        yield from zip(parameters, flat.data.split([p.numel() for p in parameters]))

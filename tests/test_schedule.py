@@ -12,8 +12,9 @@ from omegaconf import OmegaConf
 
 from fairseq_birq.config import StageScheduleConfig
 from fairseq_birq.errors import UserError
+from fairseq_birq.float32_copies import renew_float32_copies
 from fairseq_birq.heads import CodebookHeads
-from fairseq_birq.schedule import StageSchedule, begin_update, renew_float32_copies
+from fairseq_birq.schedule import StageSchedule, begin_update
 from tests.targets.test_snapshot import latent_rq
 from tests.test_model import batch
 

@@ -50,9 +50,9 @@ def run(repository, corpus, tmp_path):
 MIXES = [["snapshot"], ["raw_input", "snapshot", "moving_average"]]
 
 
-@pytest.mark.parametrize("use", MIXES)
-def test_a_run_stopped_around_a_target_update_goes_on_bit_for_bit(run, use):
-    mix = {"model": {"targets": {"use": use, "moving_average": {"layers": [1]}}}}
+@pytest.mark.parametrize("use, precision", [(MIXES[0], {}), (MIXES[1], {}), (MIXES[1], {"bf16": True})])
+def test_a_run_stopped_around_a_target_update_goes_on_bit_for_bit(run, use, precision):
+    mix = {"model": {"targets": {"use": use, "moving_average": {"layers": [1]}}}, "common": precision}
     whole = run("whole", 8, mix)
     assert whole["model"]["targets.snapshot._extra_state"]["stage"] == 2
     for stop in (3, 4, 5, 6):

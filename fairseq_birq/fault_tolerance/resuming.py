@@ -13,7 +13,7 @@ from fairseq.distributed import utils as distributed_utils
 
 from fairseq_birq.audio_task import AudioTask
 from fairseq_birq.errors import UserError, reports_user_errors
-from fairseq_birq.fault_tolerance import bad_updates, preemption
+from fairseq_birq.fault_tolerance import bad_updates, half_precision, preemption
 from fairseq_birq.fault_tolerance.run_folder import settle
 
 logger = logging.getLogger(__name__)
@@ -37,11 +37,13 @@ def load_checkpoint(cfg, trainer, **passthrough_args):
         found = on_first_process(trainer, lambda: settle(cfg.save_dir))
         check_found(cfg, trainer, found)
         _keep_place_in_epoch(trainer, found)
-    result = _fairseq_load_checkpoint(cfg, trainer, **passthrough_args)
+    with half_precision.float32_weights_loaded(trainer):
+        result = _fairseq_load_checkpoint(cfg, trainer, **passthrough_args)
     updates, wanted = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if wanted and updates >= wanted:
         logger.info(f"the run in {cfg.save_dir} has had its {updates} updates; raise `optimization.max_update` to go on")
         raise SystemExit(0)
+    half_precision.save_float32_weights(trainer)
     bad_updates.guard(trainer)
     preemption.watch(trainer)
     return result
