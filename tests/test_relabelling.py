@@ -129,6 +129,14 @@ def test_the_rounds_follow_each_other_and_none_is_done_twice(repository, corpus,
     assert lines[-2].endswith(f"{corpus}/valid.tsv {out}/labels2/valid --like {out}/labels2/train")
 
 
+def test_a_finished_run_can_stand_for_round_0(repository, corpus, tmp_path, said):
+    (tmp_path / "birq.pt").touch()
+    assert rounds(repository, tmp_path, corpus, "out", 2, CONFIG="debug", FROM="birq.pt").returncode == 0
+    lines, out = said(), tmp_path / "out"
+    assert [line.split()[0] for line in lines] == ["label", "label", "train"] * 2
+    assert lines[0].startswith(f"label {tmp_path}/birq.pt ") and lines[3].startswith(f"label {out}/round1/checkpoint_last.pt ")
+
+
 @pytest.mark.parametrize(
     "arguments, config, part",
     [

@@ -8,6 +8,7 @@
 # OUT     gets round0, labels1, round1, labels2, round2, ...; the last model is OUT/round<ROUNDS>/checkpoint_last.pt
 # CONFIG  mboshi_small, librispeech_base or debug: the recipe of examples/best_rq for round 0, of this folder afterwards
 # SPLITS  the manifests to train and to validate on, as "train valid"
+# FROM    a checkpoint of any method that stands for round 0, which is then not trained
 # LAYER   of the labels, counted from 1
 # SHARDS  pieces in which labels are made: what an interruption costs, and what is held in memory
 # TRAIN   the training command, as "torchrun --nproc_per_node 8 $(which fairseq-hydra-train)"
@@ -55,8 +56,13 @@ label() {  # CHECKPOINT LABELS
   birq-labels "$1" "$data/$valid_split.tsv" "$2/$valid_split" --like "$2/$train_split"
 }
 
-train "$out/round0" best_rq
+teacher=${FROM:+$(realpath "$FROM")}
+if [ -z "$teacher" ]; then
+  train "$out/round0" best_rq
+  teacher=$out/round0/checkpoint_last.pt
+fi
 for ((round = 1; round <= rounds; round++)); do
-  label "$out/round$((round - 1))/checkpoint_last.pt" "$out/labels$round"
+  label "$teacher" "$out/labels$round"
   train "$out/round$round" relabelling model.targets.label_file.path="$out/labels$round"
+  teacher=$out/round$round/checkpoint_last.pt
 done
