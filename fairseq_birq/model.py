@@ -6,6 +6,7 @@ from typing import Dict, Optional, Tuple
 import torch
 from fairseq.models import BaseFairseqModel, register_model
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
 from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets, head_of
@@ -93,8 +94,7 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
             raise UserError(f"checkpoint {path} is of model {cfg._name!r}, which has no pre-training targets")
         cfg.pretrained_path = None
         state = load_checkpoint(path)["model"]
-        settings = state.get("targets.snapshot._extra_state", {}).get("encoder_settings")
-        model = cls._assemble(cfg, settings and (OmegaConf.create(settings), None))
+        model = cls._assemble(cfg, _stored_target_encoder(state, path) or _target_encoder(cfg.target_encoder_path))
         model.load_state_dict(state)
         return model.eval()
 
@@ -223,3 +223,15 @@ def _target_encoder(path):
         return load_speech_encoder_state(path)
     except UserError as error:
         raise UserError(f"`model.target_encoder_path`: {error}") from None
+
+
+def _stored_target_encoder(state, path):
+    """Settings of that encoder out of a model's state, whose weights come with the state; or None."""
+    stored = state.get("targets.snapshot._extra_state")
+    settings = stored.get("encoder_settings") if isinstance(stored, dict) else None
+    if settings is None:
+        return None
+    try:
+        return OmegaConf.merge(OmegaConf.structured(BirqConfig), settings), None
+    except OmegaConfBaseException as error:
+        raise UserError(f"checkpoint {path}: the settings of its snapshot's encoder are damaged: {error}") from None

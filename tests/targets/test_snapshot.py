@@ -11,6 +11,7 @@ from torch.nn import functional as F
 from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.ctc import BirqCtcModel
+from fairseq_birq.errors import UserError
 from fairseq_birq.masking import utterance_keys
 from fairseq_birq.model import BirqModel
 from fairseq_birq.targets.base import TargetInputs
@@ -318,6 +319,11 @@ def test_what_such_a_run_leaves_needs_the_first_checkpoint_no_more(tmp_path, enc
     assert same(weights(again), weights(model)) and again.staged.stage == 1
     inputs = batch([1.5])
     assert torch.equal(again(**inputs).terms["snapshot"].codes, model(**inputs).terms["snapshot"].codes)
+    content = torch.load(tmp_path / "two.pt", map_location="cpu", weights_only=True)
+    content["model"]["targets.snapshot._extra_state"]["encoder_settings"] = {"encoder": {"dim": "wide"}}
+    torch.save(content, tmp_path / "damaged.pt")
+    with pytest.raises(UserError, match="damaged.pt: the settings of its snapshot's encoder are damaged"):
+        BirqModel.from_checkpoint(tmp_path / "damaged.pt")
 
 
 def test_a_checkpoint_of_another_encoder_makes_the_targets_until_a_copy_is_wanted(tmp_path, caplog):
