@@ -7,8 +7,8 @@ from fairseq_birq.doctor.report import Check, ok, warning
 
 def check_stages(cfg) -> List[Check]:
     """What `model.targets.snapshot.target_updates` come to; nothing for a run without a snapshot."""
-    targets = cfg.model.get("targets") or {}
-    if "snapshot" not in targets.get("use", ()) or not targets.snapshot.target_updates:
+    targets = getattr(cfg.model, "targets", None)
+    if targets is None or "snapshot" not in targets.use or not targets.snapshot.target_updates:
         return []
     updates, end, checks = list(targets.snapshot.target_updates), cfg.optimization.max_update, []
     late = [update for update in updates if 0 < end <= update]

@@ -3,6 +3,7 @@
 import pytest
 from omegaconf import OmegaConf
 
+from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.doctor.report import OK, WARNING
 from fairseq_birq.doctor.stages import check_stages
 
@@ -34,6 +35,12 @@ def test_a_schedule_that_does_not_restart_is_named():
     (check,) = check_stages(cfg([2000], schedule="polynomial_decay"))
     assert check.status == WARNING and "lr_scheduler is polynomial_decay" in check.text
     assert len(check_stages(cfg([9000], schedule="fixed"))) == 2
+
+
+def test_a_fine_tuning_run_has_none():
+    fine_tuning = OmegaConf.create({"model": OmegaConf.structured(BirqCtcConfig)})
+    OmegaConf.set_struct(fine_tuning, True)
+    assert check_stages(fine_tuning) == []
 
 
 @pytest.mark.parametrize("model", [{}, {"targets": {"use": ["raw_input"], "snapshot": {"target_updates": [5]}}}])
