@@ -258,4 +258,10 @@ def _log_source(name, sums, frames):
 
 
 def _derived(measure, histogram_key):
-    return lambda meters_dict: round(float(measure(meters_dict[histogram_key].histogram).mean()), 4)
+    """Of the codes of a log interval; not a number where every update of it was a bad one."""
+
+    def measured(meters_dict):
+        histogram = meters_dict[histogram_key].histogram
+        return float("nan") if histogram is None else round(float(measure(histogram).mean()), 4)
+
+    return measured

@@ -110,11 +110,13 @@ def signal_at(update, number):
 
 
 def poison(updates):
-    """Not-a-numbers enter the model in the updates after these."""
-    forward = BirqModel.forward
+    """Not-a-numbers enter the model once in each of the updates after these."""
+    forward, left = BirqModel.forward, set(updates)
+    torch.Tensor.cuda = lambda self: self  # which fairseq calls after an overflow of fp16, with a GPU or without
 
     def poisoned(self, waveform, *args, **kwargs):
-        bad = self.training and self.num_updates in updates
+        bad = self.training and self.num_updates in left
+        left.discard(self.num_updates if bad else None)
         return forward(self, waveform * float("nan") if bad else waveform, *args, **kwargs)
 
     BirqModel.forward = poisoned

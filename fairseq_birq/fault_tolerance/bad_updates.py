@@ -103,6 +103,16 @@ def guard(trainer) -> None:
         if not bad.judge(norm, trainer.get_num_updates(), task.dataset(cfg.dataset.train_subset)):
             return norm
         trainer.zero_grad()
+        _forget_factor(trainer.optimizer)
         return torch.zeros_like(norm)
 
     trainer.clip_grad_norm = clip_grad_norm
+
+
+def _forget_factor(optimizer) -> None:
+    """fairseq's bf16 optimizer keeps the factor of a clipped gradient until the next step, and a skipped update has none.
+
+    Not a number times any later gradient is not a number: every update after a bad one would be a bad one.
+    """
+    if getattr(optimizer, "scaler", None) is None and hasattr(optimizer, "_multiply_factor"):
+        optimizer._multiply_factor = 1.0

@@ -102,6 +102,31 @@ def test_bad_updates_are_skipped_counted_and_written_down_until_there_are_too_ma
     assert "2 updates had a loss or gradient that is not finite" in output and "Traceback" not in output
 
 
+PRECISIONS = {
+    "fp32": {"fp16": False},
+    "bf16": {"bf16": True},
+    "memory_efficient_bf16": {"bf16": True, "memory_efficient_bf16": True},
+    "fp16": {"fp16": True, "fp16_init_scale": 4, "fp16_no_flatten_grads": True},
+}
+
+
+@pytest.mark.parametrize("method, precision", [*(("latent_rq", name) for name in PRECISIONS), ("best_rq", "bf16"), ("birq", "bf16")])
+def test_a_bad_update_costs_itself_and_nothing_else_in_every_precision(run, tmp_path, method, precision):
+    """Two in a row, one right at a stage change, one at the end; every update is a log interval of its own."""
+    bad = (1, 2, STAGES[0], UPDATES - 2)
+    output = run(method, UPDATES, {"common": {"log_interval": 1, **PRECISIONS[precision]}}, before=functools.partial(runs.poison, bad))
+    assert output.count("is not finite, skipped") == (0 if precision == "fp16" else len(bad))
+    assert output.count("gradient overflow detected") == (len(bad) if precision == "fp16" else 0)
+    end = state(tmp_path / "run")
+    assert end["updates"] == UPDATES
+    assert all(torch.isfinite(value).all() for value in end["model"].values() if torch.is_tensor(value))
+    moments = [moment for moments in end["last_optimizer_state"]["state"].values() for moment in moments.values()]
+    assert moments and all(torch.isfinite(torch.as_tensor(moment)).all() for moment in moments)
+    if precision != "fp16":
+        steps = {int(moments["step"]) for moments in end["last_optimizer_state"]["state"].values()}
+        assert steps == {3 if method == "latent_rq" else UPDATES - len(bad)}  # of four updates since the last stage, one was bad
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
