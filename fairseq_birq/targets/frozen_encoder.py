@@ -112,10 +112,4 @@ class FrozenEncoderTargets(TargetSource):
         return torch.cat([self._codes(inputs, hidden[layer], *part) for layer, *part in parts], dim=1)
 
     def _codes(self, inputs, hidden, normalisation, quantizer) -> Tensor:
-        valid, first = hidden[~inputs.frame_padding_mask], normalisation.num_batches == 0
-        if first:
-            normalisation.update(valid)
-        codes = quantizer.nearest(normalisation(inputs.gather(hidden)))
-        if self.training and not first:
-            normalisation.update(valid)
-        return codes
+        return quantizer.nearest(normalisation.of_batch(inputs.gather(hidden), hidden[~inputs.frame_padding_mask]))

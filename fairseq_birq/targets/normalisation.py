@@ -44,7 +44,7 @@ class HiddenNormalisation(KeepsFloat32):
         self.num_batches.zero_()
 
     def forward(self, x: Tensor) -> Tensor:
-        """x: (M, d) float -> (M, d) float32, or float64 for float64."""
+        """With the statistics as they are. x: (M, d) float -> (M, d) float32, or float64 for float64."""
         x = x if x.dtype == torch.float64 else x.float()
         if self.mode == "whiten":
             values, vectors = torch.linalg.eigh(self.second.to(x.dtype))
@@ -52,6 +52,32 @@ class HiddenNormalisation(KeepsFloat32):
         if self.mode.startswith("standardize"):
             x = (x - self.mean) * (self.second + _EPSILON).rsqrt()
         return F.layer_norm(x, x.shape[-1:]) if self.mode.endswith("layer") else x
+
+    def of_batch(self, x: Tensor, batch: Tensor) -> Tensor:
+        """Normalise frames of a batch with the statistics before it; in training it is taken into them afterwards.
+
+        Where there are none yet, a batch is normalised with its own. Only training keeps them, so that what a run
+        computes does not depend on when it validates.
+
+        Args:
+            x: (M, d) float, the frames that are quantized, with or without a gradient.
+            batch: (frames, d) float, all frames of the batch that are not padding.
+
+        Returns:
+            (M, d) float32, or float64 for float64.
+        """
+        if self.mode == "layer" or self.num_batches > 0:
+            normalised = self(x)
+            if self.training:
+                self.update(batch)
+            return normalised
+        before = {name: buffer.clone() for name, buffer in self.named_buffers()}
+        self.update(batch)
+        normalised = self(x)
+        if not self.training:
+            for name, buffer in self.named_buffers():
+                buffer.copy_(before[name])
+        return normalised
 
     @torch.no_grad()
     def update(self, frames: Tensor) -> None:

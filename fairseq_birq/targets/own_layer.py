@@ -78,11 +78,5 @@ class OwnLayerTargets(TargetSource):
     def _unit(self, inputs, layer, normalisation, quantizer) -> Tensor:
         """Unit vectors of one layer in the space of the codes: (M, N, D)."""
         hidden = inputs.hidden[layer]
-        valid, first = hidden.detach()[~inputs.frame_padding_mask], normalisation.num_batches == 0
-        if first:
-            normalisation.update(valid)
         selected = ScaleGradient.apply(inputs.gather(hidden), self.target_grad_scale)
-        unit = quantizer.project(normalisation(selected))
-        if self.training and not first:
-            normalisation.update(valid)
-        return unit
+        return quantizer.project(normalisation.of_batch(selected, hidden.detach()[~inputs.frame_padding_mask]))

@@ -110,11 +110,14 @@ PRECISIONS = {
 }
 
 
-@pytest.mark.parametrize("method, precision", [*(("latent_rq", name) for name in PRECISIONS), ("best_rq", "bf16"), ("birq", "bf16")])
+@pytest.mark.parametrize(
+    "method, precision", [*(("latent_rq", name) for name in PRECISIONS), ("best_rq", "bf16"), ("birq", "bf16")]
+)
 def test_a_bad_update_costs_itself_and_nothing_else_in_every_precision(run, tmp_path, method, precision):
     """Two in a row, one right at a stage change, one at the end; every update is a log interval of its own."""
     bad = (1, 2, STAGES[0], UPDATES - 2)
-    output = run(method, UPDATES, {"common": {"log_interval": 1, **PRECISIONS[precision]}}, before=functools.partial(runs.poison, bad))
+    common = {"log_interval": 1, **PRECISIONS[precision]}
+    output = run(method, UPDATES, {"common": common}, before=functools.partial(runs.poison, bad))
     assert output.count("is not finite, skipped") == (0 if precision == "fp16" else len(bad))
     assert output.count("gradient overflow detected") == (len(bad) if precision == "fp16" else 0)
     end = state(tmp_path / "run")
@@ -125,6 +128,25 @@ def test_a_bad_update_costs_itself_and_nothing_else_in_every_precision(run, tmp_
     if precision != "fp16":
         steps = {int(moments["step"]) for moments in end["last_optimizer_state"]["state"].values()}
         assert steps == {3 if method == "latent_rq" else UPDATES - len(bad)}  # of four updates since the last stage, one was bad
+
+
+VALIDATED_BEFORE_TRAINED = {
+    "birq": {"criterion": {"start_updates": {"own_layer": 6}}},
+    "latent_rq": {},
+    "moving_average": {"model": {"targets": {"use": ["raw_input", "moving_average"], "moving_average": {"layers": [1, 2]}}}},
+}
+
+
+@pytest.mark.parametrize("method", VALIDATED_BEFORE_TRAINED)
+def test_a_run_computes_the_same_however_often_it_validates(run, repository, corpus, tmp_path, method):
+    """Also where codes are made in validation before training makes any: a start, a target update."""
+    recipe, change = method.replace("moving_average", "best_rq"), VALIDATED_BEFORE_TRAINED[method]
+    run(recipe, 8, change, {"checkpoint": {"save_interval_updates": 4}})
+    often = {"dataset": {"validate_interval_updates": 1, "validate_after_updates": 0}, "checkpoint": {"save_interval_updates": 4}}
+    cfg = settings(repository, recipe, corpus, tmp_path / "often", {"optimization": {"max_update": 8}}, change, often)
+    output = train(cfg, tmp_path / "often.txt")
+    assert output.count("valid_loss") >= 8
+    assert_same(state(tmp_path / "often"), state(tmp_path / "run"))
 
 
 @pytest.mark.parametrize(

@@ -91,6 +91,8 @@ def test_codes_of_an_utterance_do_not_depend_on_its_batch(name, frontend):
     source, module = build(name, frontend)
     seconds = [1.3, 0.7, 2.1]
     full = inputs_of(module, seconds, extra_padding=0.9)
+    source.train()(full)  # statistics of hidden states come from training
+    source.eval()
     together, alone = codes_of(source, full), []
     for row, duration in enumerate(seconds):
         wave = full.waveform[row : row + 1, : int(16000 * duration)]
