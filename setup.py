@@ -20,7 +20,7 @@ setup(
     description="BEST-RQ and BiRQ: speech pre-training with random-projection targets, on fairseq",
     python_requires=">=3.9",
     packages=find_packages(include=["fairseq_birq", "fairseq_birq.*"]),
-    package_data={"fairseq_birq": ["report/style.css", "analysis/reference_curves/*.json"]},
+    package_data={"fairseq_birq": ["tools/report/style.css", "tools/report/reference_curves/*.json"]},
     install_requires=["numpy", "soundfile", "soxr", "editdistance", "tqdm", "espeakng-loader"],
     extras_require={"decode": DECODE, "plot": PLOT, "align": ALIGN, "export": EXPORT, "parity": PARITY, "dev": DEV},
     entry_points={

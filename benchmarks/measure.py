@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 
-from fairseq_birq.doctor.peak import peak_bytes, reset_peak
+from fairseq_birq.tools.doctor.peak import peak_bytes, reset_peak
 
 MIB = 1 << 20
 # glibc then keeps what is freed, as the allocators of accelerators do: without it a step of 3 GB spends a tenth of its time

@@ -19,7 +19,7 @@ SIZES = [(1, 8192), (18, 4096)]  # BEST-RQ; Latent-RQ
 
 
 def ours(num_codebooks, codebook_size):
-    from fairseq_birq.quantizer import RandomProjectionQuantizer
+    from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 
     return RandomProjectionQuantizer(INPUT_DIM, codebook_size, CODEBOOK_DIM, num_codebooks, seed=1).nearest
 

@@ -149,7 +149,7 @@ def fairseq_conformer(positions):
 
 def frontend_part():
     """Log-Mel, normalisation, mask and subsampling, with the gradient of the subsampling."""
-    from fairseq_birq.masking import utterance_keys
+    from fairseq_birq.objective.masking import utterance_keys
     from fairseq_birq.structs import Features
 
     model = best_rq("Transformer")
@@ -168,7 +168,7 @@ def frontend_part():
 
 def targets_part(model, source):
     """Codes of the masked frames from features that the frontend has made already."""
-    from fairseq_birq.masking import utterance_keys
+    from fairseq_birq.objective.masking import utterance_keys
     from fairseq_birq.targets.base import TargetInputs
 
     inputs = {}
@@ -196,7 +196,7 @@ def soft_labels_part():
 
 
 def loss_part(model, with_soft_codes):
-    from fairseq_birq.losses import masked_code_loss
+    from fairseq_birq.objective.losses import masked_code_loss
 
     head = model.heads["raw_input"]
 
@@ -212,7 +212,7 @@ def loss_part(model, with_soft_codes):
 
 
 def random_soft_codes(source, num_frames):
-    from fairseq_birq.soft_codes import SoftCodes
+    from fairseq_birq.objective.soft_codes import SoftCodes
 
     codebook = source.quantizers[0].codebook
     units = torch.nn.functional.normalize(torch.randn(num_frames, 1, codebook.shape[-1]), dim=-1)

@@ -4,14 +4,13 @@ Importing the package registers its tasks, models and criteria with fairseq, mak
 its resuming careful.
 """
 
-from fairseq_birq import (  # noqa: F401
+from fairseq_birq import ctc, model  # noqa: F401
+from fairseq_birq.checkpoint import load_encoder  # noqa: F401
+from fairseq_birq.doors import (  # noqa: F401
     asr_task,
     criterion,
-    ctc,
     ctc_criterion,
-    model,
     pretraining_task,
-    schedule,
+    stages,  # noqa: F401
 )
-from fairseq_birq.checkpoint import load_encoder  # noqa: F401
-from fairseq_birq.fault_tolerance import loading, resuming, saving  # noqa: F401
+from fairseq_birq.patches import loading, resuming, saving  # noqa: F401

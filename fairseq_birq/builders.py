@@ -6,14 +6,14 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-from fairseq_birq.data.label_store import FrameGrid
+from fairseq_birq.data.frame_labels import FrameGrid
 from fairseq_birq.encoders import ENCODERS
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
 from fairseq_birq.frontends.logmel import LogMel
-from fairseq_birq.masking import SpanMasker
-from fairseq_birq.quantizer import RandomProjectionQuantizer
+from fairseq_birq.objective.masking import SpanMasker
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets import TARGETS
 from fairseq_birq.targets.frozen_encoder import FrozenEncoder
 from fairseq_birq.targets.moving_average import AveragedEncoder

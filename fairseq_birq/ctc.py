@@ -14,7 +14,7 @@ from fairseq_birq.builders import build_masker, build_speech_encoder
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
-from fairseq_birq.masking import utterance_keys
+from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.structs import Features
 
 logger = logging.getLogger(__name__)

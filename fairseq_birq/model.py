@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets, head_of
 from fairseq_birq.checkpoint import load_checkpoint, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
-from fairseq_birq.diversity import diversity_loss
 from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
-from fairseq_birq.heads import CodebookHeads
-from fairseq_birq.losses import LossTerm, masked_code_loss
-from fairseq_birq.masking import utterance_keys
+from fairseq_birq.objective.diversity_loss import diversity_loss
+from fairseq_birq.objective.heads import CodebookHeads
+from fairseq_birq.objective.losses import LossTerm, masked_code_loss
+from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.structs import Features
 from fairseq_birq.targets.base import TargetInputs, TargetSource
 

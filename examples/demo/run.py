@@ -16,9 +16,9 @@ logging.disable(logging.INFO)  # importing fairseq switches on every library's d
 
 from stages import StageFailed, Stages  # noqa: E402
 
-from fairseq_birq.analysis import curves  # noqa: E402
 from fairseq_birq.decoding.errors import count_generated  # noqa: E402
 from fairseq_birq.errors import UserError  # noqa: E402
+from fairseq_birq.tools.pictures import curves  # noqa: E402
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PACKAGE = REPOSITORY / "fairseq_birq"

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from fairseq_birq.analysis.curves import parse_line
+from fairseq_birq.tools.pictures.curves import parse_line
 
 LINE_EVERY_S = 15  # where the output is no terminal
 

@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from fairseq_birq.analysis.audit import audit
-from fairseq_birq.analysis.audit_report import write
 from fairseq_birq.errors import UserError
+from fairseq_birq.tools.audit.audit import audit
+from fairseq_birq.tools.audit.audit_report import write
 
 
 def main(argv=None) -> int:

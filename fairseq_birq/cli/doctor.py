@@ -4,9 +4,9 @@ import argparse
 import logging
 import sys
 
-from fairseq_birq.doctor.config import find_yaml
-from fairseq_birq.doctor.examination import report
 from fairseq_birq.errors import UserError
+from fairseq_birq.tools.doctor.config import find_yaml
+from fairseq_birq.tools.doctor.examination import report
 
 
 def main(argv=None) -> int:

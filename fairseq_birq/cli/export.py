@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.export import EXPORTS
-from fairseq_birq.export.folder import export
+from fairseq_birq.tools.export import EXPORTS
+from fairseq_birq.tools.export.folder import export
 
 
 def main(argv=None) -> int:

@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.label_sources import LayerCodes, SourceCodes
-from fairseq_birq.labelling import make
+from fairseq_birq.tools.relabel.label_sources import LayerCodes, SourceCodes
+from fairseq_birq.tools.relabel.labelling import make
 
 _OF_A_LAYER = ("normalisation", "num_codebooks", "codebook_size", "codebook_dim", "seed", "statistics_utterances")
 

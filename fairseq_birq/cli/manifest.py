@@ -3,8 +3,8 @@
 import argparse
 import sys
 
+from fairseq_birq.corpora import CORPORA, make
 from fairseq_birq.errors import UserError
-from fairseq_birq.manifests import CORPORA, make
 
 FOLDER = "audio_folder"
 

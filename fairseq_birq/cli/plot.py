@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from fairseq_birq.analysis import pictures
 from fairseq_birq.errors import UserError
+from fairseq_birq.tools.pictures import pictures
 
 _MANIFEST = ("--manifest", dict(required=True, help="FOLDER/<split>.tsv"))
 _ALIGNMENT = ("--alignment", dict(required=True, help="phones of the manifest: a table, a .ctm, or a folder of TextGrids"))

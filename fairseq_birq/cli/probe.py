@@ -4,8 +4,8 @@ import argparse
 import sys
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.probes import PROBES
-from fairseq_birq.probes.runner import Options, run
+from fairseq_birq.tools.probes import PROBES
+from fairseq_birq.tools.probes.runner import Options, run
 
 
 def main(argv=None) -> int:

@@ -4,7 +4,7 @@ import argparse
 import sys
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.report.page import write
+from fairseq_birq.tools.report.page import write
 
 
 def main(argv=None) -> int:

@@ -15,7 +15,7 @@ from torch.utils.data import get_worker_info
 
 from fairseq_birq.data.audio import AudioError, probe, read
 from fairseq_birq.data.batching import BatchesByLength
-from fairseq_birq.data.label_store import LabelStore
+from fairseq_birq.data.frame_labels import LabelStore
 from fairseq_birq.data.manifest import Manifest
 from fairseq_birq.errors import UserError
 

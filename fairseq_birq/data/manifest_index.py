@@ -16,8 +16,8 @@ from typing import List, Optional
 
 import numpy as np
 
+from fairseq_birq.data.files import file_sha256, written_whole
 from fairseq_birq.data.manifest_rows import Columns, parse_root, row_blocks
-from fairseq_birq.data.whole_files import file_sha256, written_whole
 from fairseq_birq.errors import UserError
 
 logger = logging.getLogger(__name__)

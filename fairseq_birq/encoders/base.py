@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_birq import running_statistics
+from fairseq_birq.modules import held_statistics
 from fairseq_birq.structs import Encoded
 
 
@@ -92,7 +92,7 @@ class Encoder(nn.Module):
 
 
 def _checkpoint_contexts():
-    return contextlib.nullcontext(), running_statistics.held()
+    return contextlib.nullcontext(), held_statistics.held()
 
 
 def padding_or_none(padding_mask: Tensor) -> Optional[Tensor]:

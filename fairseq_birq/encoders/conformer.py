@@ -6,12 +6,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq import running_statistics
-from fairseq_birq.encoders.attention import SelfAttention, attention_keep, relative_table, rotary_table
 from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
-from fairseq_birq.encoders.layer_norm import LayerNorm
 from fairseq_birq.errors import UserError
-from fairseq_birq.row_dropout import RowDropout
+from fairseq_birq.modules import held_statistics
+from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table
+from fairseq_birq.modules.layer_norm import LayerNorm
+from fairseq_birq.modules.row_dropout import RowDropout
 
 
 class ConformerEncoder(Encoder):
@@ -169,7 +169,7 @@ class MaskedBatchNorm(nn.Module):
     def _statistics(self, x: Tensor, padding_mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
         frames = x.flatten(0, 1) if padding_mask is None else x[~padding_mask]
         variance, mean = torch.var_mean(frames, dim=0, unbiased=False)
-        if not running_statistics.are_held():
+        if not held_statistics.are_held():
             with torch.no_grad():
                 unbiased = variance * (frames.shape[0] / max(1, frames.shape[0] - 1))
                 self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
-from fairseq_birq.row_dropout import RowDropout
+from fairseq_birq.modules.row_dropout import RowDropout
 
 
 class TransformerEncoder(Encoder):

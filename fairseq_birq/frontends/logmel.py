@@ -5,8 +5,8 @@ from torch import Tensor, nn
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.subsampling import SUBSAMPLINGS
-from fairseq_birq.precision import KeepsFloat32
-from fairseq_birq.row_dropout import RowDropout
+from fairseq_birq.modules.float32_buffers import KeepsFloat32
+from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.structs import Features
 
 _INT16_SCALE = 32768.0  # Kaldi's samples are 16-bit integers

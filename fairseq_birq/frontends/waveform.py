@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.logmel import at_least_zero, frames_padding
-from fairseq_birq.row_dropout import RowDropout
+from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.structs import Features
 
 _VARIANCE_FLOOR = 1e-7  # that of Hugging Face's Wav2Vec2FeatureExtractor: exports see the same waveforms

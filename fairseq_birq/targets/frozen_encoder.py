@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_birq.encoders.conformer import MaskedBatchNorm
-from fairseq_birq.quantizer import RandomProjectionQuantizer
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets.base import TargetInputs, TargetSource
 from fairseq_birq.targets.normalisation import HiddenNormalisation
 

@@ -6,7 +6,7 @@ from typing import Optional
 
 from torch import Tensor
 
-from fairseq_birq.data.label_store import FrameGrid, LabelStore, read_info
+from fairseq_birq.data.frame_labels import FrameGrid, LabelStore, read_info
 from fairseq_birq.data.manifest import Manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.targets.base import TargetInputs, TargetSource

@@ -5,7 +5,7 @@ from typing import List, Optional
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.precision import KeepsFloat32
+from fairseq_birq.modules.float32_buffers import KeepsFloat32
 from fairseq_birq.targets.base import TargetInputs
 from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTargets
 

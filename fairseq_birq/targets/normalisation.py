@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairseq_birq import running_statistics
-from fairseq_birq.precision import KeepsFloat32
+from fairseq_birq.modules import held_statistics
+from fairseq_birq.modules.float32_buffers import KeepsFloat32
 
 _EPSILON = 1e-5
 
@@ -86,7 +86,7 @@ class HiddenNormalisation(KeepsFloat32):
         Fewer than two frames, or any that are not finite, change nothing.
         """
         settled = self.max_batches is not None and self.num_batches >= self.max_batches
-        if self.mode == "layer" or settled or running_statistics.are_held():
+        if self.mode == "layer" or settled or held_statistics.are_held():
             return
         frames = frames.double()
         moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)

@@ -4,9 +4,9 @@ from typing import Sequence
 
 from torch import Tensor, nn
 
-from fairseq_birq.masking import gumbel_offsets
-from fairseq_birq.quantizer import RandomProjectionQuantizer
-from fairseq_birq.soft_codes import SoftCodes
+from fairseq_birq.objective.masking import gumbel_offsets
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from fairseq_birq.objective.soft_codes import SoftCodes
 from fairseq_birq.targets.base import ScaleGradient, TargetInputs, TargetSource
 from fairseq_birq.targets.normalisation import HiddenNormalisation
 

@@ -5,7 +5,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_birq.frontends.logmel import LogMel, normalise_utterance, stack_frames
-from fairseq_birq.quantizer import RandomProjectionQuantizer
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets.base import TargetInputs, TargetSource
 
 

@@ -1,0 +1,76 @@
+"""Audio files of a corpus: find them, and read what their headers say."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Callable, Dict, Iterator, List, Sequence, Tuple, Union
+
+from tqdm import tqdm
+
+from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.data.audio import AudioError, AudioInfo, probe
+from fairseq_birq.data.audio_paths import parse_audio_path
+from fairseq_birq.errors import UserError
+
+SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
+WORKERS = 8  # threads; opening files is mostly waiting for the disk
+
+
+def check_folder(folder) -> Path:
+    """Raises: UserError: there is no such folder."""
+    if not os.path.isdir(folder):
+        raise UserError(f"{folder}: no such folder")
+    return Path(folder)
+
+
+def find_audio(folder) -> List[str]:
+    """Sorted paths, relative to `folder`, of the audio files below it; links are followed, each folder once."""
+    found, seen = [], set()
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders.sort()
+        found += [
+            os.path.relpath(os.path.join(parent, name), folder) for name in files if name.lower().endswith(SUFFIXES)
+        ]
+    return sorted(found)
+
+
+def map_files(function: Callable, names: Sequence[str], workers: int, title: str) -> Iterator[Tuple[str, object]]:
+    """(name, function(name)) of every file in their order, by several threads, with a progress bar.
+
+    Raises:
+        UserError: there are no workers.
+    """
+    if workers < 1:
+        raise UserError(f"--workers must be >= 1, but is {workers}")
+    with ThreadPoolExecutor(workers) as pool:
+        yield from zip(names, tqdm(pool.map(function, names), total=len(names), desc=title, unit=" files"))
+
+
+def probe_all(root, names: Sequence[str], workers: int = WORKERS) -> Iterator[Tuple[str, Union[AudioInfo, str]]]:
+    """(name, what its header says, or the reason why it cannot be used), in the order of `names`."""
+    yield from map_files(lambda name: _probe(os.path.join(root, name)), names, workers, "scan")
+
+
+def usable(root, names: Sequence[str], report: Report, workers: int = WORKERS) -> Dict[str, AudioInfo]:
+    """Headers of the files that can be used; the others are left out in `report`."""
+    infos = {}
+    for name, result in probe_all(root, names, workers):
+        if isinstance(result, str):
+            report.leave_out("unusable audio", f"{name} ({result})")
+        else:
+            infos[name] = result
+    return infos
+
+
+def _probe(path):
+    if parse_audio_path(path).length is not None:
+        return "its name reads as a piece of a file; rename it"
+    try:
+        return probe(path, check_end=True)
+    except AudioError as error:
+        return str(error).split(": ", 1)[1]

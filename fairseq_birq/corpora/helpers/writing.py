@@ -1,0 +1,82 @@
+"""The files of a corpus: manifests and transcripts of its splits, and whether the splits have the published sizes."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Dict, List, Optional, Sequence
+
+from fairseq_birq.corpora.helpers.collection import Report, hours, unit_of
+from fairseq_birq.data.manifest import write_manifest
+from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
+from fairseq_birq.errors import UserError
+
+
+@dataclass(frozen=True)
+class Expected:
+    """Size of a split of the real corpus, as its source says; None where the source says nothing."""
+
+    source: str
+    utterances: Optional[int] = None
+    hours: Optional[float] = None
+
+
+def write(
+    report: Report,
+    out: str,
+    root: str,
+    known_splits: Sequence[str] = ("train", "valid"),
+    unions: Optional[Dict[str, Sequence[str]]] = None,
+    expected: Optional[Dict[str, Expected]] = None,
+) -> List[str]:
+    """Write `<split>.tsv` of every split, with transcripts also `.wrd`, `.ltr` and `dict.ltr.txt`.
+
+    root: absolute folder, to which the utterances' paths are relative
+    known_splits: all that this corpus may write; an old one that is not written now could overlap and is refused
+    unions: more manifests, each of several splits together
+    expected: published sizes by the name of a split
+
+    Returns:
+        Lines that say what is there, what was left out, what was written and where a size is not the published one.
+
+    Raises:
+        UserError: nothing is left, or an old manifest is in the way.
+    """
+    parts = {split: utterances for split, utterances in report.splits.items() if utterances}
+    if not parts:
+        raise UserError("\n".join([f"{root}: no utterance is left", *report.lines()]))
+    for name, members in (unions or {}).items():
+        together = [utterance for member in members for utterance in parts.get(member, [])]
+        parts.update({name: together} if together else {})
+    for name in [*known_splits, *(unions or {})]:
+        stale = Path(out) / f"{name}.tsv"
+        if name not in parts and stale.exists():
+            raise UserError(f"{stale}: is of an earlier run and would overlap with the splits of this one; remove it")
+    Path(out).mkdir(parents=True, exist_ok=True)
+    lines = report.lines() + [_write_split(out, root, split, utterances) for split, utterances in parts.items()]
+    texts = [utterance.text for utterance in report.utterances if utterance.text is not None]
+    if texts:
+        write_letter_dictionary(out, texts)
+    measured = [split for split in parts if split in (expected or {})]
+    return lines + [compare(split, len(parts[split]), hours(parts[split]), expected[split]) for split in measured]
+
+
+def compare(split: str, num_utterances: int, num_hours: float, real: Expected) -> str:
+    """A line that says whether a split has the size of the real one.
+
+    Hours may differ by 0.5 %, and by 0.06 h, since sources round them to 0.1 h.
+    """
+    differences = []
+    if real.utterances is not None and num_utterances != real.utterances:
+        differences.append(f"{num_utterances} utterances instead of {real.utterances}")
+    if real.hours is not None and abs(num_hours - real.hours) > max(0.06, 0.005 * real.hours):
+        differences.append(f"{num_hours:.1f} h instead of {real.hours} h")
+    if differences:
+        return f"warning     {split}: {', '.join(differences)} ({real.source})"
+    return f"complete    {split}: has the published size ({real.source})"
+
+
+def _write_split(out, root, split, utterances):
+    if utterances[0].text is not None:
+        write_transcripts(out, split, [utterance.text for utterance in utterances])
+    path = Path(out) / f"{split}.tsv"
+    write_manifest(path, root, [(utterance.path, utterance.num_samples) for utterance in utterances])
+    return f"written     {path}: {len(utterances)} {unit_of(utterances)}, {hours(utterances) * 60:.1f} min"

@@ -1,0 +1,115 @@
+"""What every task of this package does alike: batches of audio, and errors that a user can read."""
+
+import logging
+
+import torch
+from fairseq.logging import metrics
+from fairseq.tasks import FairseqTask
+
+from fairseq_birq.checkpoint import MODELS
+from fairseq_birq.data.dataset import raise_user_error
+from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.patches.metric_groups import group_metrics
+from fairseq_birq.patches.preemption import LOG_KEY
+
+logger = logging.getLogger(__name__)
+
+
+class AudioTask(FairseqTask):
+    """Base of the tasks over `AudioDataset`: a bad batch stops the run with one line instead of a traceback.
+
+    Where `resuming.py` has set them, training skips bad updates and learns that it was asked to leave.
+    """
+
+    bad_updates = None  # a `BadUpdates`
+    leave_request = None  # a `LeaveRequest`
+
+    def __init__(self, cfg, **kwargs):
+        super().__init__(cfg, **kwargs)
+        group_metrics()
+
+    @property
+    def source_dictionary(self):
+        return None
+
+    @property
+    def target_dictionary(self):
+        return None
+
+    def max_positions(self):
+        return None
+
+    @reports_user_errors
+    def get_batch_iterator(self, dataset, *args, seed=1, **kwargs):
+        """As in fairseq; utterances of equal length are shuffled alike in whatever epoch a run goes on."""
+        dataset.order_seed = seed + 1
+        return super().get_batch_iterator(dataset, *args, seed=seed, **kwargs)
+
+    @reports_user_errors
+    def build_model(self, cfg, from_checkpoint=False):
+        """As in fairseq, for this package's models: some of fairseq's own `eval` settings, which a checkpoint brings along.
+
+        Raises:
+            UserError: `cfg` is of another model.
+        """
+        name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+        if name not in MODELS:
+            whose = "the checkpoint" if from_checkpoint else "`model._name`"
+            raise UserError(f"{whose} is of model {name!r}, but this task knows {' and '.join(sorted(MODELS))} only")
+        return super().build_model(cfg, from_checkpoint)
+
+    def train_step(self, sample, model, criterion, *args, **kwargs):
+        if self.bad_updates is not None:
+            criterion = self.bad_updates.watched(criterion)
+        loss, sample_size, logging_output = self._step(super().train_step, sample, model, criterion, *args, **kwargs)
+        if self.leave_request is not None:
+            logging_output[LOG_KEY] = int(self.leave_request.asked)
+        return loss, sample_size, logging_output
+
+    def valid_step(self, sample, *args, **kwargs):
+        return self._step(super().valid_step, sample, *args, **kwargs)
+
+    @reports_user_errors
+    def _step(self, step, sample, *args, **kwargs):
+        """One process raises a batch's error; one of several says it and takes the step, after which all of them stop.
+
+        The others would wait for a process that is gone. See `reduce_metrics`.
+        """
+        if _num_processes() == 1:
+            raise_user_error(sample)
+            return step(sample, *args, **kwargs)
+        error = sample.get("user_error")
+        if error:
+            logger.error(error)
+        loss, sample_size, logging_output = step(sample, *args, **kwargs)
+        return loss, sample_size, {**logging_output, "user_errors": int(bool(error))}
+
+    def optimizer_step(self, optimizer, model, update_num):
+        if self.bad_updates is None or not self.bad_updates.skipping:
+            super().optimizer_step(optimizer, model, update_num)
+
+    @reports_user_errors
+    def reduce_metrics(self, logging_outputs, criterion):
+        """As in fairseq, `logging_outputs` being of all processes; a bad update logs nothing but that it was one."""
+        if sum(output.get("user_errors", 0) for output in logging_outputs):
+            logger.error("stopped, with all other processes: one of them met the error that its log names")
+            raise SystemExit(2)
+        if not criterion.training or self.bad_updates is None:
+            return super().reduce_metrics(logging_outputs, criterion)
+        self.leave_request.read(logging_outputs)
+        metrics.log_scalar("bad_updates", self.bad_updates.count, weight=0)
+        if self.bad_updates.skipping:
+            self.bad_updates.check()
+            metrics.log_scalar("loss", float("nan"), weight=0, round=4)
+            return None
+        return super().reduce_metrics(logging_outputs, criterion)
+
+    @reports_user_errors
+    def inference_step(self, generator, models, sample, *args, **kwargs):
+        raise_user_error(sample)
+        return super().inference_step(generator, models, sample, *args, **kwargs)
+
+
+def _num_processes() -> int:
+    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if distributed else 1

@@ -1,8 +1,0 @@
-"""Exports: a checkpoint's speech encoder for others to load. The registry's key is `birq-export --to`."""
-
-from fairseq_birq.export.huggingface import write_huggingface
-from fairseq_birq.export.onnx import write_onnx
-from fairseq_birq.export.s3prl import write_s3prl
-from fairseq_birq.export.safetensors import write_safetensors
-
-EXPORTS = {"huggingface": write_huggingface, "onnx": write_onnx, "s3prl": write_s3prl, "safetensors": write_safetensors}

@@ -1,0 +1,1 @@
+"""Small layers, and modules that keep their precision."""

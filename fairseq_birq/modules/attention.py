@@ -1,0 +1,140 @@
+"""Self-attention with rotary or relative positions, on torch's scaled_dot_product_attention."""
+
+from typing import Optional, Tuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from fairseq_birq.encoders.base import LayerInputs
+from fairseq_birq.errors import UserError
+from fairseq_birq.modules.row_dropout import dropout
+
+
+def attention_keep(padding_mask: Optional[Tensor], num_frames: int, window: int, device) -> Optional[Tensor]:
+    """Which keys a query may attend to, or None if all.
+
+    padding_mask: (B, T) bool or None -> (B or 1, 1, 1 or T, T) bool. A frame may always attend to itself where a window
+    is set, so that a padded frame far from all speech has something to attend to.
+    """
+    if window <= 0:
+        return None if padding_mask is None else ~padding_mask[:, None, None, :]
+    frame = torch.arange(num_frames, device=device)
+    distance = (frame[:, None] - frame[None, :]).abs()
+    near = (distance <= window)[None, None]
+    return near if padding_mask is None else near & (~padding_mask[:, None, None, :] | (distance == 0))
+
+
+def rotary_table(num_frames: int, head_dim: int, device) -> Tuple[Tensor, Tensor]:
+    """Cosines and sines of RoFormer's rotations (Su et al. 2021, arXiv 2104.09864, eq. 15), each (T, 1, head_dim) float32."""
+    rates = 10000.0 ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
+    angles = torch.arange(num_frames, device=device, dtype=torch.float32)[:, None] * rates
+    angles = torch.cat([angles, angles], dim=-1)[:, None]
+    sines = angles.sin()
+    sines[..., : head_dim // 2].neg_()
+    return angles.cos(), sines
+
+
+def rotate(x: Tensor, table: Tuple[Tensor, Tensor]) -> Tensor:
+    """Turn each pair (i, i + head_dim / 2) by its frame's angle. x: (B, T, ..., head_dim) float -> the same shape and type."""
+    cosines, sines = table
+    return (x * cosines + x.roll(x.shape[-1] // 2, dims=-1) * sines).to(x.dtype)
+
+
+def relative_table(num_frames: int, dim: int, device) -> Tuple[Tensor]:
+    """Sinusoids of the distances T - 1 to -(T - 1) (Dai et al. 2019, arXiv 1901.02860): (2T - 1, dim) float32."""
+    distances = torch.arange(num_frames - 1, -num_frames, -1, device=device, dtype=torch.float32)
+    rates = 10000.0 ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
+    angles = distances[:, None] * rates
+    return (torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :dim],)
+
+
+def attend(query: Tensor, key: Tensor, value: Tensor, keep: Optional[Tensor], dropout_p: float = 0.0) -> Tensor:
+    """torch's scaled_dot_product_attention, which on a CPU is slow with dropout: there, the same written out.
+
+    Args:
+        query, key, value: (B, H, T, head_dim) float.
+        keep: None, bool (attend where True) or float (added to the scores), broadcast to (B, H, T, T).
+        dropout_p: on attention weights.
+    """
+    if dropout_p == 0 or query.device.type != "cpu":
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout_p)
+    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
+    if keep is not None:
+        scores = scores.masked_fill(~keep, float("-inf")) if keep.dtype == torch.bool else scores + keep
+    return dropout(scores.softmax(-1), dropout_p).to(value.dtype) @ value
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention.
+
+    Args:
+        positions: "rotary", or "relative" (Transformer-XL, arXiv 1901.02860, section 3.3: an additive bias).
+        dropout: on attention weights.
+
+    Raises:
+        UserError: `num_heads` does not divide `dim`, or heads of odd width with rotary positions.
+    """
+
+    def __init__(self, dim: int, num_heads: int, positions: str = "rotary", dropout: float = 0.0):
+        super().__init__()
+        _check_heads(dim, num_heads, positions)
+        self.num_heads, self.head_dim = num_heads, dim // num_heads
+        self.positions, self.dropout = positions, dropout
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.output = nn.Linear(dim, dim)
+        if positions == "relative":
+            self.distance = nn.Linear(dim, dim, bias=False)
+            self.content_bias = nn.Parameter(torch.zeros(num_heads, self.head_dim))
+            self.distance_bias = nn.Parameter(torch.zeros(num_heads, self.head_dim))
+
+    def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
+        """x: (B, T, d) float -> (B, T, d)."""
+        qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        keep = inputs.keep
+        if self.positions == "rotary":
+            query, key = rotate(qkv[:, :, :2], tuple(t[:, None] for t in inputs.positions)).unbind(2)
+        else:
+            query, key = qkv[:, :, 0], qkv[:, :, 1]
+            keep = self._distance_scores(query, inputs.positions[0], keep)
+            query = query + self.content_bias.to(query.dtype)
+        heads = [part.transpose(1, 2) for part in (query, key, qkv[:, :, 2])]
+        attended = self._attend(heads, keep, inputs.clean_rows)
+        return self.output(attended.transpose(1, 2).flatten(2))
+
+    def _attend(self, heads, keep: Optional[Tensor], clean_rows: int) -> Tensor:
+        """heads: query, key, value, each (B, H, T, head_dim) -> (B, H, T, head_dim)."""
+        num_noisy = heads[0].shape[0] - clean_rows
+        if not self.training or self.dropout == 0 or num_noisy == 0:
+            return attend(*heads, keep)
+        if clean_rows == 0:
+            return attend(*heads, keep, self.dropout)
+        noisy, clean = zip(*(head.split([num_noisy, clean_rows]) for head in heads))
+        noisy = attend(*noisy, _rows(keep, slice(None, num_noisy)), self.dropout)
+        return torch.cat([noisy, attend(*clean, _rows(keep, slice(num_noisy, None)))])
+
+    def _distance_scores(self, query: Tensor, table: Tensor, keep: Optional[Tensor]) -> Tensor:
+        """Scores that depend on the distance of query and key, -inf where `keep` is False.
+
+        query: (B, T, H, head_dim) float, table: (2T - 1, d) float -> (B, H, T, T) float.
+        """
+        num_frames = query.shape[1]
+        distances = self.distance(table.to(query.dtype)).view(-1, self.num_heads, self.head_dim)
+        query = (query + self.distance_bias.to(query.dtype)) * self.head_dim**-0.5
+        scores = torch.einsum("bthd,rhd->bhtr", query, distances)  # column r: distance T - 1 - r
+        scores = F.pad(scores, (1, 0)).flatten(2)[..., num_frames:]  # row t moves by t to the left
+        scores = scores.view(*scores.shape[:2], num_frames, -1)[..., :num_frames]
+        return scores if keep is None else scores.masked_fill(~keep, float("-inf"))
+
+
+def _rows(keep: Optional[Tensor], rows: slice) -> Optional[Tensor]:
+    return keep if keep is None or keep.shape[0] == 1 else keep[rows]
+
+
+def _check_heads(dim: int, num_heads: int, positions: str):
+    if num_heads <= 0 or dim % num_heads:
+        raise UserError(f"`encoder.num_heads` must divide `encoder.dim`, but {num_heads} does not divide {dim}")
+    if positions == "rotary" and dim // num_heads % 2:
+        raise UserError(
+            f"rotary positions need heads of even width, but `encoder.dim` / `encoder.num_heads` = {dim // num_heads}"
+        )

@@ -1,0 +1,131 @@
+"""Going on from the right checkpoint, or saying why not.
+
+fairseq starts over without a word where it finds no checkpoint, dies where the newest one is damaged, and goes wrong
+in the data where the number of processes has changed. Importing this module puts these checks around its
+`load_checkpoint`, for the tasks of this package alone.
+"""
+
+import logging
+import os
+
+from fairseq import checkpoint_utils
+from fairseq.distributed import utils as distributed_utils
+
+from fairseq_birq.doors.audio_task import AudioTask
+from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.patches import bad_updates, half_precision, preemption
+from fairseq_birq.patches.run_folder import settle
+
+logger = logging.getLogger(__name__)
+
+LAST = "checkpoint_last.pt"  # fairseq's default of `checkpoint.restore_file`: the newest one of the run
+_fairseq_load_checkpoint = checkpoint_utils.load_checkpoint
+
+
+@reports_user_errors
+def load_checkpoint(cfg, trainer, **passthrough_args):
+    """fairseq's `load_checkpoint`; afterwards the run skips bad updates, and leaves when asked.
+
+    Raises:
+        UserError: the run could not be resumed, or not as `task.resume` says.
+        SystemExit: status 0, the run is complete.
+    """
+    if not isinstance(trainer.task, AudioTask):
+        return _fairseq_load_checkpoint(cfg, trainer, **passthrough_args)
+    check_folder(cfg)
+    if cfg.restore_file == LAST and not trainer.checkpoint_suffix:
+        found = on_first_process(trainer, lambda: settle(cfg.save_dir))
+        check_found(cfg, trainer, found)
+        _keep_place_in_epoch(trainer, found)
+    with half_precision.float32_weights_loaded(trainer):
+        result = _fairseq_load_checkpoint(cfg, trainer, **passthrough_args)
+    updates, wanted = trainer.get_num_updates(), trainer.cfg.optimization.max_update
+    if wanted and updates >= wanted:
+        logger.info(f"the run in {cfg.save_dir} has had its {updates} updates; raise `optimization.max_update` to go on")
+        raise SystemExit(0)
+    half_precision.save_float32_weights(trainer)
+    bad_updates.guard(trainer)
+    preemption.watch(trainer)
+    return result
+
+
+def check_folder(cfg) -> None:
+    """Raises UserError for a folder that hydra's working directory decides, and for a checkpoint that is not there."""
+    if not os.path.isabs(cfg.save_dir):
+        raise UserError(
+            f"`checkpoint.save_dir` is {cfg.save_dir!r}, a relative path. hydra runs every start in a new directory "
+            f"(this one in {os.getcwd()}), so the run would start over where you mean to resume it: give the whole path, "
+            f"checkpoint.save_dir=$PWD/{cfg.save_dir}"
+        )
+    if cfg.restore_file != LAST and not os.path.exists(cfg.restore_file):
+        raise UserError(
+            f"`checkpoint.restore_file` is {cfg.restore_file}, which does not exist (in {os.getcwd()}); fairseq would "
+            "start over. Give the whole path of a checkpoint, or leave the key out"
+        )
+
+
+def check_found(cfg, trainer, found) -> None:
+    """Say what the run goes on from.
+
+    Args:
+        found: see `settle`; None where the run's folder has no checkpoint.
+
+    Raises:
+        UserError: there is none, but `task.resume` is "must".
+    """
+    if found is None and trainer.task.cfg.resume == "must":
+        raise UserError(
+            f"`task.resume` is must, but {cfg.save_dir} holds no checkpoint. Look for the run's folder "
+            "(`checkpoint.save_dir`), or set task.resume=auto to start a new run"
+        )
+    if found is None:
+        logger.info(f"{cfg.save_dir} holds no checkpoint: a new run starts (task.resume=must would stop here)")
+        return
+    logger.info(f"{cfg.save_dir}/{LAST}: going on after {found['updates']} updates")
+    before, now = found["processes"], trainer.data_parallel_world_size
+    if before != now:
+        logger.warning(
+            f"the checkpoint was written by {before} process(es), this run has {now}. What differs: an update has "
+            f"{now} batches x update_freq instead of {before} (optimization.update_freq can make up for it), sums are made "
+            f"in another order, dropout differs, and up to {now - 1} batches of this epoch may come twice. Masks, crops "
+            "and labels of an utterance stay, and the schedule goes on counting updates."
+        )
+
+
+def on_first_process(trainer, function):
+    """What `function` returns in the first process, in all of them.
+
+    Raises:
+        UserError: in all processes, when the first one raised it.
+    """
+    answer = {}
+    if trainer.data_parallel_rank == 0:
+        try:
+            answer = {"result": function()}
+        except UserError as error:
+            answer = {"error": str(error)}
+    if trainer.data_parallel_world_size > 1:
+        group, device = trainer.data_parallel_process_group, trainer.device
+        answer = distributed_utils.broadcast_object(answer, src_rank=0, group=group, dist_device=device)
+    if "error" in answer:
+        raise UserError(answer["error"])
+    return answer["result"]
+
+
+def _keep_place_in_epoch(trainer, found) -> None:
+    """fairseq counts the batches of each process; with another number of processes the same count is another place."""
+    if found is None or found["processes"] == trainer.data_parallel_world_size:
+        return
+    load = trainer.load_checkpoint
+
+    def load_and_move(*args, **kwargs):
+        extra_state = load(*args, **kwargs)
+        place = extra_state["train_iterator"]
+        seen = place["iterations_in_epoch"] * found["processes"]
+        place["iterations_in_epoch"] = seen // trainer.data_parallel_world_size
+        return extra_state
+
+    trainer.load_checkpoint = load_and_move
+
+
+checkpoint_utils.load_checkpoint = load_checkpoint

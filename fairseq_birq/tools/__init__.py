@@ -1,0 +1,1 @@
+"""What looks at data, labels, encoders and runs; one folder each."""

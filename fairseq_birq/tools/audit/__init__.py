@@ -1,0 +1,1 @@
+"""What a quantizer's codes are worth, before training."""

@@ -1,0 +1,215 @@
+"""What random-projection codes of a corpus would be like, before anything is trained on them, as `birq-audit` tells.
+
+A candidate is one way to make the quantizer's input: a normalisation of the raw input, or a layer of an encoder with one
+of its normalisations. Each is quantized with several seeds, in one pass over the audio.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Callable, Dict, List, Optional, Sequence
+
+import torch
+from omegaconf import OmegaConf
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from fairseq_birq.builders import build_frontend, build_quantizer, build_targets
+from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
+from fairseq_birq.config import BirqConfig
+from fairseq_birq.data.manifest import read_manifest
+from fairseq_birq.errors import UserError
+from fairseq_birq.measures.alignment import Alignment, read_any_alignment
+from fairseq_birq.measures.frames import all_frames, batches, rows_of_minutes
+from fairseq_birq.measures.label_quality import code_measures, frame_phones, phone_measures
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from fairseq_birq.targets.base import TargetInputs
+from fairseq_birq.targets.normalisation import HiddenNormalisation
+
+RAW_NORMS = ("none", "utterance", "frame", "utterance+frame")
+LAYER_NORMS = ("layer", "standardize", "standardize+layer", "whiten")
+
+
+@dataclass
+class Candidate:
+    """One way to make the vectors that are quantized."""
+
+    series: str  # candidates of a series are joined in the picture
+    place: str  # and stand at this place of its axis
+    config: str  # what to write into a recipe to get it, without the quantizer's seed
+    vectors: Callable[[TargetInputs], Tensor]  # (M, D) of the selected frames
+    quantizers: Dict[int, RandomProjectionQuantizer]  # by seed
+    seed_key: Optional[str] = None  # the recipe's key of that seed
+
+
+@dataclass
+class Audit:
+    """Measures of all candidates."""
+
+    candidates: List[Candidate]
+    measures: List[Dict[int, Dict[str, float]]]  # per candidate: seed -> name -> value
+    histograms: List[Tensor]  # per candidate, of its first seed: (N, V), how often each code occurred
+    minutes: float  # of audio that was listened to
+    utterances: int
+    bad_audio: int  # utterances that were asked for and could not be read
+    phone_share: Optional[float]  # of the frames that carry a phone; None without an alignment
+    codebook_size: int
+
+
+def audit(
+    manifest,
+    alignment=None,
+    tier: str = "phones",
+    settings: Sequence[str] = (),
+    checkpoint=None,
+    layers: Sequence[int] = (),
+    seeds: Sequence[int] = (1, 2, 3),
+    minutes: float = 60.0,
+) -> Audit:
+    """Measure the candidates of a corpus: normalisations of the raw input, or layers of a checkpoint's encoder.
+
+    Args:
+        alignment: see `read_any_alignment`; with it there are measures against phones.
+        settings: of the model, as in a training command: `model.quantizer.codebook_size=256`.
+        layers: of the checkpoint's encoder, counted from 1; 0 = what enters the first; empty: 1 to the last.
+        seeds: of the quantizers.
+        minutes: of audio at most, of utterances spread evenly over the manifest.
+
+    Raises:
+        UserError: a file or a setting is wrong.
+    """
+    cfg = _configured(settings, checkpoint)
+    if layers and checkpoint is None:
+        raise UserError("--layers needs --checkpoint")
+    encoder = SimpleNamespace(frontend=build_frontend(cfg.frontend, 8)) if checkpoint is None else load_encoder(checkpoint)
+    reference = None if alignment is None else read_any_alignment(alignment, read_manifest(Path(manifest)), tier)
+    rows = rows_of_minutes(manifest, minutes, encoder.frontend.sample_rate)
+    deepest = 0
+    if checkpoint is None:
+        candidates = _raw_candidates(cfg, encoder.frontend, seeds)
+    else:
+        layers = _checked_layers(layers, encoder.encoder.num_layers)
+        deepest = max(layers)
+        norms = _settled(encoder, layers, lambda title: _inputs(encoder, deepest, manifest, rows, title))
+        candidates = _layer_candidates(cfg, encoder, norms, seeds)
+    return _measure(candidates, _inputs(encoder, deepest, manifest, rows, "codes"), encoder.frontend, reference, len(rows))
+
+
+def _configured(settings, checkpoint):
+    """A `BirqConfig` with `model.<key>=<value>` settings; the quantizer's are a checkpoint's where it has some."""
+    cfg, known = OmegaConf.structured(BirqConfig), ["model.quantizer."]
+    if checkpoint is None:
+        known.append("model.frontend.")
+    else:
+        trained, _ = load_speech_encoder_state(checkpoint)
+        cfg = OmegaConf.merge(cfg, {"quantizer": trained.quantizer} if "quantizer" in trained else {})
+    for setting in settings:
+        key, _, value = setting.partition("=")
+        if not key.startswith(tuple(known)) or not value:
+            raise UserError(f"{setting!r}: settings here are {' or '.join(f'{key}KEY=VALUE' for key in known)}")
+        try:
+            cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist([setting[len("model.") :]]))
+        except Exception as error:  # omegaconf 2.0 and 2.3 raise different ones
+            raise UserError(f"{setting!r}: {str(error).splitlines()[0]}") from None
+    return cfg
+
+
+def _checked_layers(layers, num_layers):
+    wrong = [layer for layer in layers if not 0 <= layer <= num_layers]
+    if wrong:
+        raise UserError(f"--layers must be from 1 to {num_layers}, or 0 for what enters the first, but has {wrong}")
+    return sorted(set(layers)) or list(range(1, num_layers + 1))
+
+
+def _raw_candidates(cfg, frontend, seeds) -> List[Candidate]:
+    found = []
+    for norm in RAW_NORMS:
+        source = build_targets(OmegaConf.merge(cfg, {"targets": {"raw_input": {"quantizer_norm": norm}}}), frontend)["raw_input"]
+        dim = source.quantizer.projection.shape[1]
+        quantizers = {seed: build_quantizer(cfg.quantizer, dim, cfg.block_mb, seed=seed) for seed in seeds}
+        config = f"model.targets.raw_input.quantizer_norm={norm}"
+        found.append(Candidate("raw input", norm, config, source.vectors, quantizers, "model.quantizer.seed"))
+    return found
+
+
+def _layer_candidates(cfg, encoder, norms: Dict[int, nn.ModuleDict], seeds) -> List[Candidate]:
+    found = []
+    for mode in LAYER_NORMS:
+        for layer, of_layer in norms.items():
+            quantizers = {
+                seed: build_quantizer(cfg.quantizer, encoder.dim, cfg.block_mb, seed=[seed, layer]) for seed in seeds
+            }
+            config = f"model.targets.own_layer.layers=[{layer}] model.targets.own_layer.normalisation={mode}"
+            found.append(Candidate(mode, f"layer {layer}", config, _vectors_of(layer, of_layer[mode]), quantizers))
+    return found
+
+
+def _vectors_of(layer, norm):
+    return lambda inputs: norm(inputs.gather(inputs.hidden[layer]))
+
+
+def _settled(encoder, layers, inputs) -> Dict[int, nn.ModuleDict]:
+    """Normalisations of every layer with their statistics over all batches, which weigh equally."""
+    norms = {
+        layer: nn.ModuleDict({mode: HiddenNormalisation(encoder.dim, mode, momentum=0.0) for mode in LAYER_NORMS})
+        for layer in layers
+    }
+    for _, batch in inputs("statistics of the layers"):
+        for layer, of_layer in norms.items():
+            frames = batch.gather(batch.hidden[layer])
+            for norm in of_layer.values():
+                norm.update(frames)
+    return norms
+
+
+def _inputs(encoder, deepest, manifest, rows, title):
+    """(row numbers, all frames) of every batch, under a progress bar."""
+    with tqdm(total=len(rows), desc=title, unit=" utterances") as bar:
+        for net_input in batches(manifest, 16, encoder.frontend.sample_rate, rows, on_bad_audio="skip"):
+            ids = net_input["ids"].tolist()
+            if ids:
+                yield ids, all_frames(encoder, net_input, deepest)
+            bar.update(min(16, bar.total - bar.n))
+
+
+@torch.no_grad()
+def _measure(candidates, inputs, frontend, reference: Optional[Alignment], wanted) -> Audit:
+    codes = [{seed: [] for seed in candidate.quantizers} for candidate in candidates]
+    is_first, phones, phone_ids, seen, samples = [], [], {}, 0, 0
+    step_seconds = frontend.step_samples / frontend.sample_rate
+    for ids, batch in inputs:
+        lengths = (~batch.frame_padding_mask).sum(1).tolist()
+        seen, samples = seen + len(ids), samples + int((~batch.padding_mask).sum())
+        for candidate, found in zip(candidates, codes):
+            vectors = candidate.vectors(batch)
+            for seed, quantizer in candidate.quantizers.items():
+                found[seed].append(quantizer.nearest(vectors).to(torch.int32))
+        is_first.append(torch.cat([torch.arange(length) == 0 for length in lengths]))
+        if reference is not None:
+            parts = zip(ids, lengths)
+            phones += [frame_phones(reference.get(row, ()), length, step_seconds, phone_ids) for row, length in parts]
+    is_first = torch.cat(is_first) if is_first else torch.zeros(0, dtype=torch.bool)
+    if len(is_first) < 2:
+        raise UserError(f"{len(is_first)} frames are too few to measure anything; use more or longer utterances")
+    known = None if reference is None else torch.cat(phones)
+    if known is not None and not (known >= 0).any():
+        raise UserError("no frame carries a phone: the alignment has none for these utterances but silence")
+    return _summary(candidates, codes, is_first, known, 1 / step_seconds, dict(
+        minutes=samples / frontend.sample_rate / 60, utterances=seen, bad_audio=wanted - seen
+    ))  # fmt: skip
+
+
+def _summary(candidates, codes, is_first, phones, frames_per_second, counts) -> Audit:
+    measures, histograms = [], []
+    for candidate, by_seed in zip(candidates, codes):
+        found = {}
+        for seed, parts in by_seed.items():
+            joined, size = torch.cat(parts).long(), candidate.quantizers[seed].codebook_size
+            found[seed] = code_measures(joined, is_first, size, frames_per_second)
+            if phones is not None:
+                found[seed].update(phone_measures(joined[phones >= 0], phones[phones >= 0], size, seed))
+            if len(found) == 1:
+                histograms.append(torch.stack([torch.bincount(column, minlength=size) for column in joined.t()]))
+        measures.append(found)
+    share = None if phones is None else float((phones >= 0).double().mean())
+    return Audit(candidates, measures, histograms, phone_share=share, codebook_size=histograms[0].shape[1], **counts)

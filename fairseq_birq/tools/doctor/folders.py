@@ -1,0 +1,62 @@
+"""`common.user_dir` and `checkpoint.save_dir`: hydra changes the working directory, and disks get full."""
+
+import math
+import os
+import shutil
+from pathlib import Path
+from typing import List
+
+from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
+
+GIB = 1 << 30
+
+
+def check_folders(cfg) -> List[Check]:
+    """Whether a run would find its user directory and could write its checkpoints, and which checkpoint it goes on from."""
+    checks, user_dir, save_dir = [], cfg.common.user_dir, cfg.checkpoint.save_dir
+    if not user_dir:
+        checks.append(problem("user_dir", "not given: add common.user_dir=$PWD/fairseq_birq"))
+    elif not os.path.isabs(user_dir) or not os.path.isdir(user_dir):
+        checks.append(problem("user_dir", f"{user_dir} is no absolute path of a folder: common.user_dir=$PWD/fairseq_birq"))
+    if not os.path.isabs(save_dir):
+        text = f"{save_dir} is relative to a folder that hydra makes anew for every run, so that nothing resumes"
+        return checks + [problem("save_dir", f"{text}: checkpoint.save_dir=$PWD/{save_dir}")]
+    existing = _existing(save_dir)
+    if not existing.is_dir() or not os.access(str(existing), os.W_OK | os.X_OK):
+        return checks + [problem("save_dir", f"{existing} is not a folder that you may write to: choose another one")]
+    last = Path(save_dir) / cfg.checkpoint.restore_file
+    resumes = f"the run goes on from {last}" if last.is_file() else "a new run"
+    return checks + [ok("save_dir", f"{save_dir} can be written to; {resumes}")]
+
+
+def check_disk(cfg, checkpoint_bytes: int) -> List[Check]:
+    """Whether the disk has room for all the checkpoints that the run keeps, and the one that is being written."""
+    save_dir = cfg.checkpoint.save_dir
+    if cfg.checkpoint.no_save or not os.path.isabs(save_dir):
+        return []
+    kept = kept_checkpoints(cfg)
+    free = shutil.disk_usage(str(_existing(save_dir))).free
+    each = f"{checkpoint_bytes / GIB:.2g} GiB each, {free / GIB:.1f} GiB free"
+    if math.isinf(kept):
+        advice = "set checkpoint.no_epoch_checkpoints=true or keep_last_epochs, and keep_interval_updates"
+        return [warning("disk", f"the number of checkpoints has no bound, {each}: {advice}")]
+    text = f"at most {kept + 1} checkpoint files, {each}"
+    if (kept + 1) * checkpoint_bytes > free:
+        return [problem("disk", f"{text}: make room, or keep fewer (checkpoint.keep_interval_updates, keep_last_epochs)")]
+    return [ok("disk", text)]
+
+
+def kept_checkpoints(cfg) -> float:
+    """How many checkpoint files lie in `save_dir` in the end; infinite where their number is not bounded."""
+    checkpoint, optimization = cfg.checkpoint, cfg.optimization
+    kept = (not checkpoint.no_last_checkpoints) + (1 + max(0, checkpoint.keep_best_checkpoints))
+    if not checkpoint.no_epoch_checkpoints:
+        kept += checkpoint.keep_last_epochs if checkpoint.keep_last_epochs > 0 else optimization.max_epoch or math.inf
+    if checkpoint.save_interval_updates > 0:
+        of_all = optimization.max_update // checkpoint.save_interval_updates if optimization.max_update > 0 else math.inf
+        kept += checkpoint.keep_interval_updates if checkpoint.keep_interval_updates > 0 else of_all
+    return kept
+
+
+def _existing(folder):
+    return next(path for path in (Path(folder), *Path(folder).parents) if path.exists())

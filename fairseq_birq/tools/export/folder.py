@@ -1,0 +1,33 @@
+"""An export is a whole folder or nothing."""
+
+import os
+import shutil
+from pathlib import Path
+from typing import List
+
+from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
+from fairseq_birq.errors import UserError
+from fairseq_birq.tools.export import EXPORTS
+
+
+def export(checkpoint, out, to: str) -> List[str]:
+    """Export the speech encoder of `checkpoint` into the new folder `out`; returns the names of its files.
+
+    to: a key of `EXPORTS`
+
+    Raises:
+        UserError: `out` exists, the checkpoint is unreadable, or this encoder has no such export.
+    """
+    out = Path(out)
+    if out.exists():
+        raise UserError(f"{out}: is there already; name another folder or remove it")
+    cfg, _ = load_speech_encoder_state(checkpoint)
+    encoder = load_encoder(checkpoint)
+    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    partial.mkdir(parents=True)
+    try:
+        EXPORTS[to](encoder, cfg, partial)
+        os.replace(partial, out)
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return sorted(path.name for path in out.iterdir())

@@ -1,0 +1,60 @@
+"""The log-Mel Conformer as ONNX, from waveforms to all hidden states, for any batch and length."""
+
+import logging
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+
+from fairseq_birq.errors import UserError
+from fairseq_birq.tools.export.safetensors import standalone_encoder
+
+MIN_SECONDS = 0.1
+OPSET = 18
+
+
+def write_onnx(encoder, cfg, out) -> None:
+    """`model.onnx` in the folder `out`: what `StandaloneEncoder` computes, with its inputs and outputs.
+
+    waveform (B, S) float32 and padding_mask (B, S) bool -> hidden_states (1 + K, B, T, d) float32 and
+    frame_padding_mask (B, T) bool.
+
+    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
+
+    Raises:
+        UserError: the encoder is no log-Mel Conformer, or onnx and onnxscript are missing.
+    """
+    exported = standalone_encoder(encoder, cfg)
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"this export needs the package {error.name}: pip install 'fairseq_birq[export]'") from None
+    rate = exported.sample_rate
+    waveform, padding_mask = torch.randn(2, rate), torch.zeros(2, rate, dtype=torch.bool)
+    padding_mask[1, rate // 2 :] = True
+    sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=int(MIN_SECONDS * rate))}
+    with _quiet():
+        torch.onnx.export(
+            exported,
+            (waveform, padding_mask),
+            str(Path(out) / "model.onnx"),
+            input_names=["waveform", "padding_mask"],
+            output_names=["hidden_states", "frame_padding_mask"],
+            dynamic_shapes={"waveform": sizes, "padding_mask": sizes},
+            opset_version=OPSET,
+            dynamo=True,
+            external_data=False,
+            verbose=False,
+        )
+
+
+@contextmanager
+def _quiet():
+    """Without the exporter's thousands of lines, of which fairseq's logging shows every one."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        yield
+    finally:
+        logging.disable(before)

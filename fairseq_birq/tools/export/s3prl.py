@@ -1,0 +1,59 @@
+"""The log-Mel Conformer as an upstream for s3prl, which runs SUPERB's tasks: neither fairseq nor torchaudio is needed.
+
+`expert.py` is `standalone.py` with s3prl's interface under it (`UpstreamExpert`: a list of waveforms in, a list of hidden
+states and the number of samples per frame out), `hubconf.py` what s3prl looks for. Copy the folder to
+`s3prl/upstream/fairseq_birq`, add `from s3prl.upstream.fairseq_birq.hubconf import fairseq_birq` to `s3prl/hub.py`, and run
+`run_downstream.py -u fairseq_birq -k .../model.safetensors`.
+"""
+
+from pathlib import Path
+
+from fairseq_birq.tools.export import standalone
+from fairseq_birq.tools.export.safetensors import write_safetensors
+
+_EXPERT = '''
+
+class UpstreamExpert(nn.Module):
+    """s3prl's interface."""
+
+    def __init__(self, ckpt, model_config=None, **kwargs):
+        super().__init__()
+        self.model = load(ckpt)
+
+    def get_downsample_rates(self, key=None):
+        """Samples per frame."""
+        return self.model.step_samples
+
+    def forward(self, wavs):
+        """wavs: list of (S,) float tensors at 16 kHz -> {"hidden_states": 1 + K tensors (B, T, d)}."""
+        waveform = nn.utils.rnn.pad_sequence(wavs, batch_first=True)
+        lengths = torch.tensor([len(wav) for wav in wavs], device=waveform.device)
+        padding_mask = torch.arange(waveform.shape[1], device=waveform.device) >= lengths[:, None]
+        hidden, _ = self.model(waveform, padding_mask)
+        return {"hidden_states": list(hidden), "last_hidden_state": hidden[-1]}
+'''
+
+_HUBCONF = '''"""s3prl's entry point."""
+
+from .expert import UpstreamExpert
+
+
+def fairseq_birq(ckpt, *args, **kwargs):
+    return UpstreamExpert(ckpt, *args, **kwargs)
+'''
+
+
+def write_s3prl(encoder, cfg, out) -> None:
+    """`model.safetensors`, `expert.py`, `hubconf.py` and an empty `__init__.py` in the folder `out`.
+
+    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
+
+    Raises:
+        UserError: the encoder is no log-Mel Conformer.
+    """
+    out = Path(out)
+    write_safetensors(encoder, cfg, out)
+    (out / "standalone.py").unlink()
+    (out / "expert.py").write_text(Path(standalone.__file__).read_text() + _EXPERT)
+    (out / "hubconf.py").write_text(_HUBCONF)
+    (out / "__init__.py").touch()

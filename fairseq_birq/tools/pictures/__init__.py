@@ -1,0 +1,1 @@
+"""Pictures of codes, layers and runs."""

@@ -1,0 +1,1 @@
+"""Labels of a whole corpus, made by a model."""

@@ -1,0 +1,160 @@
+"""What labels a corpus: a target source of a checkpoint, or a new quantizer over one of its layers."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Iterable, List, Union
+
+import torch
+from torch import Tensor, nn
+
+from fairseq_birq.checkpoint import load_checkpoint, load_encoder
+from fairseq_birq.data.files import written_whole
+from fairseq_birq.errors import UserError
+from fairseq_birq.measures.frames import all_frames, noise_free_codes
+from fairseq_birq.model import BirqModel
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from fairseq_birq.targets.base import TargetSource
+from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTargets
+from fairseq_birq.targets.normalisation import HiddenNormalisation
+
+
+@dataclass(frozen=True)
+class LayerCodes:
+    """Codes of one layer by a quantizer of its own, over hidden states that are normalised per dimension."""
+
+    layer: int  # counted from 1; 0 = what enters the first
+    normalisation: str = "standardize+layer"
+    num_codebooks: int = 1
+    codebook_size: int = 8192
+    codebook_dim: int = 16
+    seed: int = 5
+    statistics_utterances: int = 500  # at most so many, evenly spread over the manifest, set the statistics
+
+
+@dataclass(frozen=True)
+class SourceCodes:
+    """Noise-free codes of a target source that a checkpoint has."""
+
+    name: str
+
+
+@dataclass
+class Labeller:
+    """A target source and the encoder that it looks at, in eval mode."""
+
+    source: TargetSource
+    speech_encoder: nn.Module
+    codebook_size: int
+
+    def to(self, device) -> "Labeller":
+        """Raises UserError for a device that is not there."""
+        try:
+            for module in (self.source, self.speech_encoder):
+                module.to(device).eval()
+        except (RuntimeError, AssertionError) as error:
+            raise UserError(f"device {device} cannot be used: {error}") from None
+        return self
+
+    @torch.no_grad()
+    def codes(self, net_input) -> Tensor:
+        """(frames, N) int64 of all valid frames of a batch."""
+        deepest = max(self.source.hidden_layers, default=0)
+        return noise_free_codes(self.source(all_frames(self.speech_encoder, net_input, deepest)))
+
+    def num_columns(self, device) -> int:
+        second = torch.zeros(1, self.speech_encoder.frontend.sample_rate, device=device)
+        return self.codes({"waveform": second, "padding_mask": second.bool()}).shape[1]
+
+    def fingerprint(self) -> str:
+        """SHA-256 of the source's fingerprint and of the statistics of its normalisations."""
+        digest = hashlib.sha256(str(self.source.fingerprint()).encode())
+        for tensor in (tensor for norm in _normalisations(self.source) for tensor in (norm.mean, norm.second)):
+            digest.update(tensor.cpu().contiguous().numpy().tobytes())
+        return digest.hexdigest()
+
+
+def build_labeller(checkpoint, codes: Union[LayerCodes, SourceCodes]) -> Labeller:
+    """The statistics of a layer's normalisation are still to come, see `settle_quantizer`.
+
+    Raises:
+        UserError: the checkpoint has no such layer or source.
+    """
+    return _build_layer(checkpoint, codes) if isinstance(codes, LayerCodes) else _build_source(checkpoint, codes.name)
+
+
+def _build_source(checkpoint, name) -> Labeller:
+    model = BirqModel.from_checkpoint(checkpoint)
+    known = [known for known in model.targets if known != "label_file"]
+    if name not in known:
+        raise UserError(f"checkpoint {checkpoint} has no target source `{name}` to label with; it has {known}")
+    source = model.targets[name]
+    if source.stage != 0 and any(norm.mode != "layer" and norm.num_batches == 0 for norm in _normalisations(source)):
+        raise UserError(f"`{name}` of checkpoint {checkpoint} has no statistics of hidden states yet; train it on first")
+    return Labeller(source, model.speech_encoder, model.heads[model.head_names[name]].weight.shape[1])
+
+
+def _build_layer(checkpoint, codes: LayerCodes) -> Labeller:
+    speech_encoder = load_encoder(checkpoint)
+    num_layers = speech_encoder.encoder.num_layers
+    if not 0 <= codes.layer <= num_layers:
+        raise UserError(f"--layer must be from 1 to {num_layers}, or 0 for what enters the first, but is {codes.layer}")
+    quantizer = RandomProjectionQuantizer(
+        speech_encoder.dim, codes.codebook_size, codes.codebook_dim, codes.num_codebooks, seed=[codes.seed, codes.layer]
+    )
+    source = FrozenEncoderTargets(
+        FrozenEncoder(speech_encoder, codes.layer, shares_features=True),
+        layers=[codes.layer],
+        normalisations=[HiddenNormalisation(speech_encoder.dim, codes.normalisation)],
+        quantizers=[quantizer],
+    )
+    return Labeller(source, speech_encoder, codes.codebook_size)
+
+
+def settle_quantizer(labeller: Labeller, of: dict, path: Path, net_inputs: Iterable[dict], like=None) -> None:
+    """Statistics, projections and codebooks from a file, so that all shards have the same; it is made where it is missing.
+
+    Args:
+        labeller: of `LayerCodes`.
+        of: settings and checkpoint, which the file's must be too.
+        net_inputs: utterances that set the statistics.
+        like: another such file, to be taken over instead.
+
+    Raises:
+        UserError: a file is unreadable or of something else; too few frames for statistics.
+    """
+    source = labeller.source
+    modules = nn.ModuleDict({"normalisation": source.normalisations[0], "quantizer": source.quantizers[0]})
+    if not path.is_file():
+        if like is not None:
+            modules.load_state_dict(load_checkpoint(like)["state"])
+        elif source.normalisations[0].mode != "layer":
+            _take_statistics(source, net_inputs)
+        with written_whole(path, keep=True) as file:
+            torch.save({"of": of, "state": modules.state_dict()}, file)
+    stored = load_checkpoint(path)
+    different = [key for key in of if stored["of"].get(key) != of[key]]
+    if different:
+        raise UserError(f"{path}: is of other labels; what differs is {', '.join(different)}. Name another folder")
+    modules.load_state_dict(stored["state"])
+
+
+@torch.no_grad()
+def _take_statistics(source: FrozenEncoderTargets, net_inputs) -> None:
+    """Mean and (co)variance per dimension over all frames, in float64."""
+    norm, count, total, moments = source.normalisations[0], 0, 0.0, 0.0
+    for net_input in net_inputs:
+        inputs = all_frames(source.encoder, net_input, num_layers=0)
+        hidden = source.encoder(inputs)[source.layers[0]][inputs.selected].double()
+        count, total = count + len(hidden), total + hidden.sum(0)
+        moments = moments + (hidden.t() @ hidden if norm.mode == "whiten" else hidden.square().sum(0))
+    if count < 2:
+        raise UserError(f"{count} frames are too few for statistics of hidden states; use more utterances")
+    mean = total / count
+    norm.mean.copy_(mean)
+    norm.second.copy_(moments / count - (torch.outer(mean, mean) if norm.mode == "whiten" else mean.square()))
+    norm.num_batches.fill_(1)
+
+
+def _normalisations(source) -> List[HiddenNormalisation]:
+    return [module for module in source.modules() if isinstance(module, HiddenNormalisation)]

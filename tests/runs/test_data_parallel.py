@@ -1,0 +1,68 @@
+"""Two and four processes against one on the joined batch: gradients, statistics, snapshot and logged sums."""
+
+import pytest
+import torch
+from torch import distributed
+
+from fairseq_birq.doors.criterion import BirqCriterion
+from tests.fixtures.runs import CONTEXT
+from tests.unit.objective.test_birq import birq
+from tests.unit.targets.test_moving_average import averaging
+from tests.unit.targets.test_snapshot import REFRESH, latent_rq
+from tests.unit.test_model import batch, build
+
+MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq, "moving_average": averaging}
+SECONDS = (2.0, 1.0, 1.5, 0.6)
+ROWS = {1: [(0, 4)], 2: [(0, 1), (1, 4)], 4: [(0, 1), (1, 3), (3, 4), (4, 4)]}  # the fourth has an empty batch
+
+
+def one_process(rank, world_size, method, folder):
+    """Gradient per masked frame of all processes together, as fairseq makes it; what is left in the model."""
+    torch.set_num_threads(1)
+    if world_size > 1:
+        store = f"file://{folder}/store{world_size}"
+        distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
+    model = MODELS[method]()
+    model.set_num_updates(REFRESH)
+    first, last = ROWS[world_size][rank]
+    inputs = {key: value[first:last] for key, value in batch(SECONDS).items()}
+    criterion = BirqCriterion(None, {}, {}, {}, 1, 0.0, 1, "warn").train()
+    loss, masked, logged = criterion(model, {"id": inputs["ids"], "bad_audio": 0, "net_input": inputs})
+    loss.backward()
+    gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+    sums = {key: torch.as_tensor(value).double() for key, value in sorted(logged.items())}
+    total = torch.tensor(float(masked))
+    if world_size > 1:
+        for tensor in [*gradients.values(), *sums.values(), total]:
+            distributed.all_reduce(tensor)
+    buffers = {name: value.clone() for name, value in model.named_buffers() if value.is_floating_point()}
+    found = {"gradients": {name: value / total for name, value in gradients.items()}, "buffers": buffers, "sums": sums}
+    torch.save({**found, "masked": masked}, f"{folder}/{world_size}.{rank}.pt")
+
+
+def results(world_size, method, folder):
+    processes = [CONTEXT.Process(target=one_process, args=(rank, world_size, method, folder)) for rank in range(world_size)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join(200)
+    assert [process.exitcode for process in processes] == [0] * world_size
+    return [torch.load(f"{folder}/{world_size}.{rank}.pt", weights_only=True) for rank in range(world_size)]
+
+
+@pytest.mark.parametrize("method", ["birq", "latent_rq", pytest.param("best_rq", marks=pytest.mark.slow)])
+def test_processes_with_unequal_and_empty_batches_give_the_gradient_of_the_joined_batch(tmp_path, method):
+    (joined,) = results(1, method, tmp_path)
+    assert max(float(gradient.abs().max()) for gradient in joined["gradients"].values()) > 1e-3
+    for world_size in (2, 4):
+        parts = results(world_size, method, tmp_path)
+        assert len({part["masked"] for part in parts}) == world_size
+        assert sum(part["masked"] for part in parts) == joined["masked"]
+        for part in parts:
+            for kind in ("gradients", "buffers"):
+                assert part[kind].keys() == joined[kind].keys()
+                for name, value in joined[kind].items():
+                    assert torch.allclose(part[kind][name], value, atol=1e-5, rtol=1e-4), (kind, name)
+            assert part["sums"].keys() == joined["sums"].keys()
+            for name in ("loss", "sample_size", "num_frames"):
+                assert torch.allclose(part["sums"][name], joined["sums"][name], rtol=1e-5), name

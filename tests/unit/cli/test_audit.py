@@ -1,0 +1,31 @@
+import pytest
+
+from fairseq_birq.cli.audit import main
+from tests.fixtures.synth import looks_drawn, write_birq_checkpoint, write_two_sounds
+
+
+@pytest.fixture
+def sounds(tmp_path):
+    write_birq_checkpoint(tmp_path / "c.pt")
+    return write_two_sounds(tmp_path)
+
+
+def test_the_raw_input_and_layers(sounds, tmp_path, capsys):
+    out, settings = tmp_path / "out", ["model.quantizer.codebook_size=32", "--seeds", "1", "2"]
+    given = [str(sounds / "train.tsv"), "--alignment", str(sounds / "train.phn"), "--out", str(out)]
+    assert main([*given, *settings]) == 0
+    text = capsys.readouterr().out
+    assert "| utterance+frame |" in text and "32 codes." in text and "model.targets.raw_input.quantizer_norm=" in text
+    assert sorted(path.name for path in out.iterdir()) == ["audit.json", "audit.md", "audit.png"]
+    assert main([*given, "--checkpoint", str(tmp_path / "c.pt"), "--layers", "1", "2", "--seeds", "4"]) == 0
+    text = capsys.readouterr().out
+    assert "| layer 2, whiten |" in text and "16 codes." in text and "model.targets.own_layer.layers=[" in text
+    assert looks_drawn(out / "audit.png", 20000)
+
+
+@pytest.mark.parametrize("options, part", [([], "absent.tsv: no such manifest"), (["--layers", "1"], "--layers needs")])
+def test_a_mistake_is_one_line_and_status_2(tmp_path, capsys, options, part):
+    assert main([str(tmp_path / "absent.tsv"), *options, "--out", str(tmp_path / "out")]) == 2
+    captured = capsys.readouterr()
+    assert captured.err.startswith("error: ") and part in captured.err and not captured.out
+    assert captured.err.count("\n") == 1 and not (tmp_path / "out").exists()

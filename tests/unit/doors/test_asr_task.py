@@ -1,0 +1,162 @@
+import logging
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.data.data_utils import post_process
+from omegaconf import OmegaConf
+
+from fairseq_birq.config import AsrTaskConfig, BirqCtcConfig
+from fairseq_birq.doors.asr_task import AsrTask
+from tests.fixtures.synth import tiny_config, write_birq_checkpoint, write_manifest
+
+TEXTS = ["a cab", "bad dad", "a bad cab"]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    return write_manifest(tmp_path / "data", "train", seconds=(1.0, 1.5, 2.0), texts=TEXTS)
+
+
+def make_task(folder, **settings):
+    return AsrTask.setup_task(OmegaConf.merge(OmegaConf.structured(AsrTaskConfig), {"data": str(folder), **settings}))
+
+
+def stops_with(caplog, message, function, *args, **kwargs):
+    with pytest.raises(SystemExit) as stop:
+        function(*args, **kwargs)
+    assert stop.value.code == 2 and message in caplog.text, caplog.text
+
+
+def test_targets_are_the_letters_of_the_transcripts(folder):
+    task = make_task(folder)
+    task.load_dataset("train")
+    dataset = task.dataset("train")
+    batch = dataset.collater([dataset[index] for index in range(3)])
+    texts = [task.text(row[:length]) for row, length in zip(batch["target"], batch["target_lengths"])]
+    assert texts == TEXTS
+    assert batch["target"].dtype == torch.long and (batch["target"][0, 6:] == task.dictionary.pad()).all()
+
+
+def test_text_is_what_fairseq_s_post_process_letter_makes(folder):
+    task = make_task(folder)
+    tokens = task.dictionary.encode_line("| b a d | | d a |", append_eos=False, add_if_not_exist=False)
+    assert task.text(tokens) == "bad da"
+    assert task.text(tokens).split() == post_process(task.dictionary.string(tokens), "letter").split()
+
+
+def test_a_letter_that_the_dictionary_lacks(folder, caplog):
+    (folder / "train.ltr").write_text("a |\nb a d |\na x |\n")
+    stops_with(caplog, "train.ltr, line 3: the dictionary lacks the letter 'x'", make_task(folder).load_dataset, "train")
+
+
+def test_a_label_file_with_another_number_of_lines(folder, caplog):
+    (folder / "train.ltr").write_text("a |\nb a d |\n")
+    stops_with(caplog, "train.ltr: has 2 lines", make_task(folder).load_dataset, "train")
+
+
+def test_a_missing_label_file(folder, caplog):
+    (folder / "train.ltr").unlink()
+    stops_with(caplog, "train.ltr: no such label file", make_task(folder).load_dataset, "train")
+
+
+@pytest.mark.parametrize(
+    "content, message", [(None, "no such dictionary"), ("", "has no letters"), ("ab\n", "symbol count")]
+)
+def test_a_bad_dictionary(folder, caplog, content, message):
+    (folder / "dict.ltr.txt").unlink()
+    if content is not None:
+        (folder / "dict.ltr.txt").write_text(content)
+    stops_with(caplog, message, make_task, folder)
+
+
+def test_a_checkpoint_of_another_dictionary(folder, caplog):
+    task = make_task(folder)
+    task.load_state_dict(task.state_dict())
+    stops_with(caplog, "another dictionary than", task.load_state_dict, {"symbols": task.symbols[::-1]})
+
+
+def test_words_that_scoring_adds_to_the_dictionary_change_nothing(folder):
+    task = make_task(folder)
+    before = list(task.symbols)
+    task.dictionary.encode_line("some new words", add_if_not_exist=True)
+    assert task.symbols == before and task.state_dict() == {"symbols": before}
+
+
+@pytest.mark.parametrize("max_tokens, expected", [(12000, 1600000), (20000, 32000), (500000, 500000)])
+def test_decoding_skips_nothing_whatever_max_tokens(folder, max_tokens, expected, caplog):
+    task = make_task(folder)
+    task.load_dataset("train")
+    with caplog.at_level(logging.INFO):
+        iterator = task.get_batch_iterator(dataset=task.dataset("train"), max_tokens=max_tokens)
+    rows = sorted(index for batch in iterator.frozen_batches for index in batch)
+    assert rows == [0, 1, 2]
+    assert (f"to {expected} samples" in caplog.text) == (expected != max_tokens)
+
+
+def test_training_keeps_the_limit_that_was_set(folder):
+    task = make_task(folder)
+    task.load_dataset("train")
+    iterator = task.get_batch_iterator(dataset=task.dataset("train"), max_tokens=26000, ignore_invalid_inputs=True)
+    assert sorted(index for batch in iterator.frozen_batches for index in batch) == [0, 1]
+
+
+def test_training_at_another_sample_rate_than_the_model_s(folder, caplog):
+    task = make_task(folder, sample_rate=8000)
+    cfg = tiny_config(BirqCtcConfig, _name="birq_ctc")
+    stops_with(caplog, "`task.sample_rate` is 8000, but the model's frontend wants 16000", task.build_model, cfg)
+
+
+def test_decoding_takes_the_sample_rate_from_the_checkpoint(folder):
+    task = make_task(folder, sample_rate=8000)
+    task.build_model(tiny_config(BirqCtcConfig, _name="birq_ctc"), from_checkpoint=True)
+    task.load_dataset("train")
+    assert task.dataset("train").sample_rate == 16000
+
+
+def test_the_model_config_keeps_what_the_pretrained_checkpoint_gave(folder, tmp_path):
+    write_birq_checkpoint(tmp_path / "pretrained.pt", dim=24)
+    cfg = tiny_config(BirqCtcConfig, _name="birq_ctc", pretrained_path=str(tmp_path / "pretrained.pt"))
+    plain = OmegaConf.create(OmegaConf.to_container(cfg, enum_to_str=True))
+    for saved in (cfg, plain):
+        make_task(folder).build_model(saved)
+        assert saved.encoder.dim == 24 and saved.pretrained_path is None
+        assert saved.initialized_from == str(tmp_path / "pretrained.pt")
+
+
+def test_several_models_are_averaged_in_probability(folder):
+    task = make_task(folder)
+    models = [task.build_model(tiny_config(BirqCtcConfig, _name="birq_ctc")).eval() for _ in range(2)]
+    task.load_dataset("train")
+    sample = task.dataset("train").collater([task.dataset("train")[0]])
+    generator = task.build_generator(models, SimpleNamespace(beam=5, nbest=1, lm_weight=0.0))
+    seen = []
+    generator.decoder = lambda log_probs, lengths: seen.append(log_probs) or [[]]
+    with torch.no_grad():
+        generator.generate(models, sample)
+        expected = sum(m.get_normalized_probs(m(**sample["net_input"]), log_probs=False) for m in models) / 2
+    assert torch.allclose(seen[0].exp(), expected, atol=1e-6)
+
+
+def test_a_language_model_without_weight_is_reported(folder, caplog):
+    task = make_task(folder, decoder="lexicon", kenlm="nowhere.arpa")
+    with pytest.raises(SystemExit):
+        task.build_generator([], SimpleNamespace(beam=5, nbest=1, lm_weight=0.0))
+    assert "no influence: --lm-weight is 0" in caplog.text
+
+
+def test_lexicon_decoding_without_a_lexicon_says_so(folder, caplog):
+    pytest.importorskip("flashlight.lib.text.decoder", reason="the extra [decode] is not installed")
+    task = make_task(folder, decoder="lexicon")
+    stops_with(caplog, "--lexicon", task.build_generator, [], SimpleNamespace(beam=5, nbest=1, lm_weight=0.0))
+
+
+def test_shards_of_a_decoding_job_share_its_utterances(folder):
+    task = make_task(folder)
+    task.load_dataset("train")
+    shares = []
+    for shard in range(2):
+        iterator = task.get_batch_iterator(task.dataset("train"), max_sentences=1, num_shards=2, shard_id=shard)
+        shares.append([batch["id"].item() for batch in iterator.next_epoch_itr(shuffle=False) if batch])
+        task.dataset_to_epoch_iter.clear()  # another process has a task of its own
+    assert sorted(sum(shares, [])) == [0, 1, 2] and all(shares)

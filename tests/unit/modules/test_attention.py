@@ -1,0 +1,68 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from fairseq_birq.encoders.base import LayerInputs
+from fairseq_birq.modules.attention import SelfAttention, attend, attention_keep, relative_table, rotary_table, rotate
+
+
+def test_rotated_products_depend_on_the_distance_only():
+    query, key = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 30, 1, 8)
+    table = rotary_table(30, 8, "cpu")
+    products = (rotate(query, table)[0, :, 0] @ rotate(key, table)[0, :, 0].t()).double()
+    for distance in (-7, 0, 5):
+        assert products.diagonal(distance).std() < 1e-5
+    assert (products[0] - products[0, 0]).abs().max() > 1e-2
+    torch.testing.assert_close(rotate(query, table).norm(dim=-1), query.norm(dim=-1))
+
+
+def test_relative_scores_equal_their_definition():
+    torch.manual_seed(0)
+    frames, attention = 6, SelfAttention(8, 2, "relative")
+    torch.nn.init.normal_(attention.distance_bias)
+    (table,) = relative_table(frames, 8, "cpu")
+    query = torch.randn(3, frames, 2, 4)
+    scores = attention._distance_scores(query, table, None)
+    distances = attention.distance(table).view(-1, 2, 4)
+    for t in range(frames):
+        for s in range(frames):
+            sinusoid = distances[frames - 1 - (t - s)]
+            expected = ((query[:, t] + attention.distance_bias) * sinusoid).sum(-1) / 2.0
+            torch.testing.assert_close(scores[:, :, t, s], expected)
+
+
+def test_relative_table_is_of_distances():
+    (table,) = relative_table(4, 2, "cpu")
+    torch.testing.assert_close(table[:, 0], torch.tensor([3.0, 2, 1, 0, -1, -2, -3]).sin())
+
+
+@pytest.mark.parametrize("positions", ["rotary", "relative"])
+def test_later_frames_of_the_same_input_give_the_same_output(positions):
+    torch.manual_seed(0)
+    attention = SelfAttention(8, 2, positions).eval()
+    x, table = torch.randn(1, 12, 8), (rotary_table(12, 4, "cpu") if positions == "rotary" else relative_table(12, 8, "cpu"))
+    shifted = torch.cat([torch.randn(1, 4, 8), x[:, :8]], dim=1)
+    early = attention(x, LayerInputs(None, torch.arange(12)[None, None, None] < 8, table))
+    late = attention(shifted, LayerInputs(None, torch.arange(12)[None, None, None] >= 4, table))
+    torch.testing.assert_close(late[:, 4:], early[:, :8], atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("kind", ["none", "bool", "float"])
+def test_attention_with_dropout_is_attention_on_average(kind):
+    torch.manual_seed(0)
+    query, key, value = torch.randn(3, 2, 2, 6, 4)
+    keep = {"none": None, "bool": torch.rand(2, 1, 6, 6) > 0.3, "float": torch.randn(2, 2, 6, 6)}[kind]
+    if kind == "bool":
+        keep |= torch.eye(6, dtype=torch.bool)
+    exact = F.scaled_dot_product_attention(query, key, value, attn_mask=keep)
+    mean = torch.stack([attend(query, key, value, keep, 0.2) for _ in range(3000)]).mean(0)
+    torch.testing.assert_close(mean, exact, atol=0.08, rtol=0)
+    torch.testing.assert_close(attend(query, key, value, keep, 1e-9), exact)
+
+
+def test_every_query_has_a_key():
+    padding_mask = torch.arange(9) >= torch.tensor([[9], [2]])
+    for window in (0, 1):
+        keep = attention_keep(padding_mask, 9, window, "cpu").expand(2, 1, 9, 9)
+        assert keep.any(-1).all() and not keep[1, 0, :2, 2:].any()
+    assert attention_keep(None, 9, 0, "cpu") is None

@@ -1,0 +1,73 @@
+"""Statistics of hidden states against NumPy's over all frames at once."""
+
+import numpy as np
+import pytest
+import torch
+
+from fairseq_birq.modules import held_statistics
+from fairseq_birq.targets.normalisation import HiddenNormalisation
+
+DIM = 6
+
+
+def batches(count, frames=200, seed=0):
+    """(frames, d) each, correlated, with another mean in every batch."""
+    generator = np.random.default_rng(seed)
+    mix = generator.normal(size=(DIM, DIM))
+    return [generator.normal(size=(frames, DIM)) @ mix + 3.0 * generator.normal(size=DIM) for _ in range(count)]
+
+
+def taken_in(norm, parts):
+    for part in parts:
+        norm.update(torch.from_numpy(part))
+    return norm
+
+
+@pytest.mark.parametrize("count", [1, 2, 7])
+def test_batches_of_one_size_give_the_statistics_of_all_their_frames(count):
+    parts = batches(count)
+    norm = taken_in(HiddenNormalisation(DIM, "standardize", momentum=0.0), parts)
+    joined = np.concatenate(parts)
+    assert norm.mean.numpy() == pytest.approx(joined.mean(0), rel=1e-5)
+    assert norm.second.numpy() == pytest.approx(joined.var(0), rel=1e-5)
+
+
+def test_whitening_takes_the_covariance_of_all_frames():
+    parts = batches(5)
+    norm = taken_in(HiddenNormalisation(DIM, "whiten", momentum=0.0), parts)
+    joined = np.concatenate(parts)
+    assert norm.second.numpy() == pytest.approx(np.cov(joined, rowvar=False, bias=True), rel=1e-4, abs=1e-4)
+    white = norm(torch.from_numpy(joined)).numpy()
+    assert np.cov(white, rowvar=False, bias=True) == pytest.approx(np.eye(DIM), abs=1e-3)
+
+
+def test_running_statistics_are_those_of_frames_weighted_by_age():
+    momentum, parts = 0.25, batches(40)
+    norm = taken_in(HiddenNormalisation(DIM, "standardize", momentum=momentum), parts)
+    first = round(1 / momentum)  # so many batches weigh equally, and each later one takes its share
+    ages = np.array([(1 - momentum) ** (len(parts) - max(index + 1, first)) for index in range(len(parts))])
+    shares = ages * np.where(np.arange(len(parts)) < first, 1 / first, momentum)
+    assert shares.sum() == pytest.approx(1.0)
+    weights = np.repeat(shares / len(parts[0]), len(parts[0]))
+    joined = np.concatenate(parts)
+    mean = weights @ joined
+    assert norm.mean.numpy() == pytest.approx(mean, rel=1e-4, abs=1e-5)
+    assert norm.second.numpy() == pytest.approx(weights @ (joined - mean) ** 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("bad", [np.zeros((1, DIM)), np.full((5, DIM), np.nan)], ids=["one frame", "not finite"])
+def test_what_has_no_statistics_changes_none(bad):
+    norm = taken_in(HiddenNormalisation(DIM, "standardize"), batches(1))
+    before = {key: value.clone() for key, value in norm.state_dict().items()}
+    norm.update(torch.from_numpy(bad))
+    assert all(torch.equal(before[key], value) for key, value in norm.state_dict().items())
+
+
+def test_held_statistics_do_not_move():
+    norm = taken_in(HiddenNormalisation(DIM, "standardize"), batches(1))
+    before = norm.mean.clone()
+    with held_statistics.held():
+        taken_in(norm, batches(1, seed=1))
+    assert torch.equal(norm.mean, before) and norm.num_batches == 1
+    taken_in(norm, batches(1, seed=1))
+    assert not torch.equal(norm.mean, before)
