@@ -34,9 +34,7 @@ TARGET_LAYERS, DEEP_VIEWS = [6, 7, 8, 9, 10, 11], 2
 TURNS = dict(rounds=7, slow_rounds=2, slow_seconds=14.0)  # slow: HuBERT alone
 ENCODERS = ("Transformer", "Conformer")
 HUBERT = "HuBERT step (fairseq)"
-TRANSFORMER = dict(
-    encoder_layers=LAYERS, encoder_embed_dim=DIM, encoder_ffn_embed_dim=FFN_DIM, encoder_attention_heads=HEADS
-)
+TRANSFORMER = dict(encoder_layers=LAYERS, encoder_embed_dim=DIM, encoder_ffn_embed_dim=FFN_DIM, encoder_attention_heads=HEADS)
 
 
 def waveform(seconds):
@@ -315,8 +313,7 @@ def report_latent_rq(rows):
     print_target("Latent-RQ's step <= 1.2 of BEST-RQ's, 17 layers", latent, best, "seconds", 1.2)
     print_target(f"Latent-RQ's time per view of {DEEP_VIEWS} <= 1.12 of BEST-RQ's step", one_view, best, "seconds", 1.12)
     best, latent = (
-        {"extra_bytes": row["extra_bytes"] + held_bytes(build())}
-        for row, build in ((best, deep_best_rq), (latent, latent_rq))
+        {"extra_bytes": row["extra_bytes"] + held_bytes(build())} for row, build in ((best, deep_best_rq), (latent, latent_rq))
     )
     print_target("Latent-RQ's memory <= 1.15 of BEST-RQ's, with weights and gradients", latent, best, "extra_bytes", 1.15)
 

@@ -40,9 +40,7 @@ def _frontend_settings(cfg, dim) -> dict:
     shared = dict(dim=dim, dropout=cfg.dropout, sample_rate=cfg.sample_rate)
     if cfg.name == "logmel":
         return dict(subsampling=str(cfg.subsampling), feature_norm=str(cfg.feature_norm), **_log_mel_settings(cfg), **shared)
-    return dict(
-        waveform_dim=cfg.waveform_dim, kernels=list(cfg.waveform_kernels), strides=list(cfg.waveform_strides), **shared
-    )
+    return dict(waveform_dim=cfg.waveform_dim, kernels=list(cfg.waveform_kernels), strides=list(cfg.waveform_strides), **shared)
 
 
 def _log_mel_settings(cfg) -> dict:
@@ -217,9 +215,7 @@ def _frozen_encoder_settings(cfg, frontend, name, encoder_class, pretrained=None
         layers=layers,
         normalisations=[HiddenNormalisation(dim, str(own.normalisation), **statistics) for _ in layers],
         quantizers=[
-            build_quantizer(
-                cfg.quantizer, dim, cfg.block_mb, seed=[own.seed, layer], num_codebooks=num_codebooks // len(layers)
-            )
+            build_quantizer(cfg.quantizer, dim, cfg.block_mb, seed=[own.seed, layer], num_codebooks=num_codebooks // len(layers))
             for layer in layers
         ],
     )

@@ -123,9 +123,7 @@ class SnapshotConfig(FairseqDataclass):
 class MovingAverageConfig(FairseqDataclass):
     """Hard codes of a moving average of the encoder; its N codebooks are shared out over the layers."""
 
-    layers: List[int] = field(
-        default_factory=list, metadata={"help": "counted from 1; 0 = what enters the first layer"}
-    )
+    layers: List[int] = field(default_factory=list, metadata={"help": "counted from 1; 0 = what enters the first layer"})
     normalisation: ChoiceEnum(["layer", "standardize", "standardize+layer", "whiten"]) = _help(
         "standardize+layer", "normalisation of hidden states before the projection"
     )
@@ -145,9 +143,7 @@ class LabelFileConfig(FairseqDataclass):
 
 @dataclass
 class TargetsConfig(FairseqDataclass):
-    use: List[str] = field(
-        default_factory=lambda: ["raw_input"], metadata={"help": "the target sources in use, by name"}
-    )
+    use: List[str] = field(default_factory=lambda: ["raw_input"], metadata={"help": "the target sources in use, by name"})
     raw_input: RawInputConfig = _nested(RawInputConfig)
     own_layer: OwnLayerConfig = _nested(OwnLayerConfig)
     snapshot: SnapshotConfig = _nested(SnapshotConfig)

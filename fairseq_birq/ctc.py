@@ -43,9 +43,7 @@ class BirqCtcModel(RefusesOtherArchitectures, BaseFairseqModel):
         upsample: CTC frames per encoder frame, each with its own part of the output layer.
     """
 
-    def __init__(
-        self, speech_encoder, vocabulary_size, masker=None, seed=1, freeze_encoder_updates=0, upsample=1, dropout=0.0
-    ):
+    def __init__(self, speech_encoder, vocabulary_size, masker=None, seed=1, freeze_encoder_updates=0, upsample=1, dropout=0.0):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker

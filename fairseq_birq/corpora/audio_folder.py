@@ -47,9 +47,7 @@ def make(
     return write(report, out, root=str(Path(folder).resolve()))
 
 
-def scan(
-    folder, min_seconds: float = 0.0, max_seconds: float = float("inf"), transcripts=None, workers: int = WORKERS
-) -> Report:
+def scan(folder, min_seconds: float = 0.0, max_seconds: float = float("inf"), transcripts=None, workers: int = WORKERS) -> Report:
     """Find the audio files below `folder` and measure each; in the order of their paths.
 
     Raises:

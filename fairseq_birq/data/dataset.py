@@ -138,9 +138,7 @@ class AudioDataset(BatchesByLength):
             codes = [sample["codes"] for sample in good]
             batch["net_input"]["codes"], _ = _pad(codes, -1, torch.long, self.frame_labels.info.num_codebooks)
         if self.labels is not None:
-            batch["target"], batch["target_lengths"] = _pad(
-                [sample["target"] for sample in good], self.pad_index, torch.long
-            )
+            batch["target"], batch["target_lengths"] = _pad([sample["target"] for sample in good], self.pad_index, torch.long)
             batch["ntokens"] = int(batch["target_lengths"].sum())
         return batch
 

@@ -102,9 +102,7 @@ def _check_place(name, count, where):
     if place.is_segment and place.length != count:
         raise UserError(f"{where}: the segment {name} has {place.length} samples, but the row says {count}")
     if ".." in name and os.path.normpath(name).split(os.sep)[0] == os.pardir:
-        raise UserError(
-            f"{where}: {name} is outside the root folder; write an absolute path, or name a folder above as the root"
-        )
+        raise UserError(f"{where}: {name} is outside the root folder; write an absolute path, or name a folder above as the root")
 
 
 class Columns:

@@ -105,9 +105,7 @@ class LexiconDecoder(Decoder):
         is_boundary = found.tokens == self.boundary
         kept = ~is_boundary
         kept[1:] |= ~is_boundary[:-1]
-        return Hypothesis(
-            found.tokens[kept], found.score, found.token_scores[kept], found.token_frames[kept], found.words
-        )
+        return Hypothesis(found.tokens[kept], found.score, found.token_scores[kept], found.token_frames[kept], found.words)
 
 
 def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:

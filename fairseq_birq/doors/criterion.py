@@ -207,9 +207,7 @@ def _agreement(terms) -> dict:
     """Normalised mutual information of the first label columns of every two sources, over the batch."""
     names = sorted(terms)
     pairs = [(a, b) for index, a in enumerate(names) for b in names[index + 1 :]]
-    return {
-        f"nmi.{a}_{b}": normalised_mutual_information(terms[a].codes[:, 0], terms[b].codes[:, 0]) for a, b in pairs
-    }
+    return {f"nmi.{a}_{b}": normalised_mutual_information(terms[a].codes[:, 0], terms[b].codes[:, 0]) for a, b in pairs}
 
 
 def _gradient_norms(model, sample, weights, names, num_masked) -> dict:

@@ -76,9 +76,7 @@ def noise_free_codes(targets) -> Tensor:
 
 
 @torch.no_grad()
-def collect(
-    model, manifest_path, sources: Sequence[str] = (), layers: Sequence[int] = (), rows: Optional[Sequence[int]] = None
-):
+def collect(model, manifest_path, sources: Sequence[str] = (), layers: Sequence[int] = (), rows: Optional[Sequence[int]] = None):
     """Codes of target sources and hidden states of layers, over all frames of a corpus in the manifest's order.
 
     Args:

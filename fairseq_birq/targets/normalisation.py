@@ -28,9 +28,7 @@ class HiddenNormalisation(KeepsFloat32):
         max_batches: the statistics stay as they are after so many batches; None: they never do.
     """
 
-    def __init__(
-        self, dim: int, mode: str = "standardize+layer", momentum: float = 0.01, max_batches: Optional[int] = None
-    ):
+    def __init__(self, dim: int, mode: str = "standardize+layer", momentum: float = 0.01, max_batches: Optional[int] = None):
         super().__init__()
         self.mode, self.momentum, self.max_batches = mode, momentum, max_batches
         self.register_buffer("mean", torch.zeros(dim))

@@ -172,9 +172,7 @@ def test_one_of_two_processes_is_asked_to_leave_and_one_process_goes_on(reposito
     changes = {"dataset": {"max_tokens": None, "batch_size": 1}, "task": {"bad_audio_budget": 0.5}}
     cfg = functools.partial(settings, repository, "birq", broken, tmp_path / "run", changes, {"criterion": {"log_grad_every": 1}})
     asked = functools.partial(runs.signal_at, 4, signal.SIGTERM)
-    both = [
-        runs.start(cfg(runs.gloo(rank, 2, 29651)), tmp_path / f"{rank}.log", asked if rank else None) for rank in range(2)
-    ]
+    both = [runs.start(cfg(runs.gloo(rank, 2, 29651)), tmp_path / f"{rank}.log", asked if rank else None) for rank in range(2)]
     for process in both:
         process.join(240)
     assert [process.exitcode for process in both] == [EXIT_STATUS] * 2, (tmp_path / "1.log").read_text()[-3000:]

@@ -93,9 +93,7 @@ class Report:
         unit = unit_of(utterances)
         lines = [f"audio       {len(seconds)} {unit}, {self.hours:.2f} h ({self.hours * 60:.1f} min)"]
         if len(seconds):
-            lines.append(
-                f"durations   min {seconds.min():.2f} s, median {np.median(seconds):.2f} s, max {seconds.max():.2f} s"
-            )
+            lines.append(f"durations   min {seconds.min():.2f} s, median {np.median(seconds):.2f} s, max {seconds.max():.2f} s")
         lines.append("rates       " + ", ".join(f"{rate} Hz: {count} {unit}" for rate, count in sorted(rates.items())))
         lines += [f"left out    {count}, {reason}; first: {first}" for reason, (count, first) in self.left_out.items()]
         return lines if self.left_out else lines + ["left out    nothing"]

@@ -57,9 +57,7 @@ class Synthesiser:
         self._library, data = _load_private_copy()
         self._chunks, self._marks = [], []
         self._callback = _Callback(self._receive)  # kept alive: the library calls it
-        self.sample_rate = self._library.espeak_Initialize(
-            OUTPUT_SYNCHRONOUS, 0, data.encode(), PHONEME_EVENTS | DONT_EXIT
-        )
+        self.sample_rate = self._library.espeak_Initialize(OUTPUT_SYNCHRONOUS, 0, data.encode(), PHONEME_EVENTS | DONT_EXIT)
         if self.sample_rate <= 0:
             raise UserError(f"espeak-ng finds no data in {data}; install `espeakng-loader` again")
         self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))

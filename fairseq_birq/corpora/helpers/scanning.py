@@ -33,9 +33,7 @@ def find_audio(folder) -> List[str]:
             continue
         seen.add(real)
         folders.sort()
-        found += [
-            os.path.relpath(os.path.join(parent, name), folder) for name in files if name.lower().endswith(SUFFIXES)
-        ]
+        found += [os.path.relpath(os.path.join(parent, name), folder) for name in files if name.lower().endswith(SUFFIXES)]
     return sorted(found)
 
 

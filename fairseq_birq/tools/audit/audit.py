@@ -136,9 +136,7 @@ def _layer_candidates(cfg, encoder, norms: Dict[int, nn.ModuleDict], seeds) -> L
     found = []
     for mode in LAYER_NORMS:
         for layer, of_layer in norms.items():
-            quantizers = {
-                seed: build_quantizer(cfg.quantizer, encoder.dim, cfg.block_mb, seed=[seed, layer]) for seed in seeds
-            }
+            quantizers = {seed: build_quantizer(cfg.quantizer, encoder.dim, cfg.block_mb, seed=[seed, layer]) for seed in seeds}
             config = f"model.targets.own_layer.layers=[{layer}] model.targets.own_layer.normalisation={mode}"
             found.append(Candidate(mode, f"layer {layer}", config, _vectors_of(layer, of_layer[mode]), quantizers))
     return found

@@ -111,7 +111,7 @@ def _frontend_name(rest) -> str:
     kinds = {"convolutions": "conv", "norms": "layer_norm"}
     if rest[0] in kinds:
         return f"feature_extractor.conv_layers.{rest[1]}.{kinds[rest[0]]}.{rest[2]}"
-    return f"feature_projection.{ {'feature_norm': 'layer_norm', 'projection': 'projection'}[rest[0]]}.{rest[1]}"
+    return f"feature_projection.{ {'feature_norm': 'layer_norm', 'projection': 'projection'}[rest[0]] }.{rest[1]}"
 
 
 def _weight_norm_name(rest) -> str:

@@ -29,7 +29,7 @@ def certain(path):
 def test_certain_scores_give_the_known_answer(decoder):
     path = [BLANK, A, A, BLANK, B, BOUNDARY, BOUNDARY, B, BLANK, BOUNDARY]
     log_probs = certain(path)
-    (best, *_), = decoder(log_probs[None], torch.tensor([len(path)]))
+    ((best, *_),) = decoder(log_probs[None], torch.tensor([len(path)]))
     assert best.tokens.tolist() == [A, B, BOUNDARY, B, BOUNDARY]
     assert best.token_frames.tolist() == [1, 4, 5, 7, 9]
     assert best.score == pytest.approx(float(log_probs.max(-1).values.sum()), rel=1e-5)
@@ -39,7 +39,7 @@ def test_certain_scores_give_the_known_answer(decoder):
 
 def test_repeated_letters_need_a_blank_between(decoder):
     path = [B, B, BOUNDARY, B, BOUNDARY]
-    (best, *_), = decoder(certain(path)[None], torch.tensor([5]))
+    ((best, *_),) = decoder(certain(path)[None], torch.tensor([5]))
     assert best.tokens.tolist() == [B, BOUNDARY, B, BOUNDARY]
 
 
@@ -54,17 +54,17 @@ def test_what_lies_behind_the_length_does_not_matter(decoder):
 
 def test_empty_input(decoder):
     assert decoder(torch.zeros(0, 0, len(SYMBOLS)), torch.zeros(0, dtype=torch.long)) == []
-    (best, *_), = decoder(torch.zeros(1, 4, len(SYMBOLS)), torch.tensor([0]))
+    ((best, *_),) = decoder(torch.zeros(1, 4, len(SYMBOLS)), torch.tensor([0]))
     assert best.tokens.tolist() == [] and best.score == 0.0
 
 
 def test_symbols_that_are_no_letters_never_come_out(decoder):
     log_probs = certain([1, 2, 3, 1, 2])
-    (best, *_), = decoder(log_probs[None], torch.tensor([5]))
+    ((best, *_),) = decoder(log_probs[None], torch.tensor([5]))
     assert not set(best.tokens.tolist()) & {BLANK, 1, 2, 3}
 
 
 def test_half_precision_scores_are_taken(decoder):
     path = [A, B, BOUNDARY]
-    (best, *_), = decoder(certain(path)[None].bfloat16(), torch.tensor([3]))
+    ((best, *_),) = decoder(certain(path)[None].bfloat16(), torch.tensor([3]))
     assert best.tokens.tolist() == path

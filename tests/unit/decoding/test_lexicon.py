@@ -106,7 +106,7 @@ def test_a_word_with_two_spellings(files):
     path = [B, BLANK, B, BOUNDARY]
     log_probs = torch.full((1, 4, len(SYMBOLS)), -9.0)
     log_probs[0, torch.arange(4), torch.tensor(path)] = -0.01
-    (best, *_), = flashlight_decoder(files)(log_probs, torch.tensor([4]))
+    ((best, *_),) = flashlight_decoder(files)(log_probs, torch.tensor([4]))
     assert best.words == ["x"] and best.tokens.tolist() == [B, B, BOUNDARY]
 
 

@@ -60,9 +60,7 @@ def test_a_missing_label_file(folder, caplog):
     stops_with(caplog, "train.ltr: no such label file", make_task(folder).load_dataset, "train")
 
 
-@pytest.mark.parametrize(
-    "content, message", [(None, "no such dictionary"), ("", "has no letters"), ("ab\n", "symbol count")]
-)
+@pytest.mark.parametrize("content, message", [(None, "no such dictionary"), ("", "has no letters"), ("ab\n", "symbol count")])
 def test_a_bad_dictionary(folder, caplog, content, message):
     (folder / "dict.ltr.txt").unlink()
     if content is not None:
