@@ -5,7 +5,7 @@ A path may name a piece of a file or a file in a zip, see `audio_paths`; all tha
 
 import io
 import os
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Tuple
 
@@ -13,9 +13,11 @@ import numpy as np
 import soundfile
 import soxr
 
+from fairseq_birq.data.audio_end import missing_end
 from fairseq_birq.data.audio_paths import AudioPath, parse_audio_path
 from fairseq_birq.errors import UserError
 
+SUFFIXES = tuple(".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .sph .au .snd .w64 .rf64 .caf".split())  # libsndfile's
 UNKNOWN_LENGTH = 2**62  # libsndfile reports about 2**63 frames for streams whose end it cannot find
 
 
@@ -101,7 +103,12 @@ def _opened(path):
     place = parse_audio_path(os.fspath(path))
     _require_file(place, path)
     try:
-        file = soundfile.SoundFile(io.BytesIO(content(path)) if place.is_in_zip else place.file)
+        whole = io.BytesIO(content(path)) if place.is_in_zip else None
+        with nullcontext(whole) if whole else open(place.file, "rb") as opened:
+            wrong_end = missing_end(opened)
+        if wrong_end:
+            raise AudioError(f"{path}: {wrong_end}")
+        file = soundfile.SoundFile(whole or place.file)
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
     with file:

@@ -8,11 +8,10 @@ from typing import Callable, Dict, Iterator, List, Sequence, Tuple, Union
 from tqdm import tqdm
 
 from fairseq_birq.corpora.helpers.collection import Report
-from fairseq_birq.data.audio import AudioError, AudioInfo, probe
+from fairseq_birq.data.audio import SUFFIXES, AudioError, AudioInfo, probe
 from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.errors import UserError
 
-SUFFIXES = (".wav", ".flac", ".ogg", ".mp3")
 WORKERS = 8  # threads; opening files is mostly waiting for the disk
 
 
