@@ -31,7 +31,7 @@ STEPS = ("manifest", "dataset", "order", "batches", "shuffle")
 class WithoutAudio(AudioDataset):
     """Looks up paths and lengths as ever, but makes one sample of silence of each."""
 
-    def _find_file_rate(self):
+    def _find_first_rate(self):
         return self.sample_rate
 
     def _read(self, index, offset, count):

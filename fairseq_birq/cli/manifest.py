@@ -18,7 +18,7 @@ def main(argv=None) -> int:
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    print("\n".join(lines))
+    print("\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8"))  # also names that are not UTF-8
     return 0
 
 

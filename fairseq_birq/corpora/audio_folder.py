@@ -3,6 +3,7 @@
 Layout: wav, flac, ogg and mp3 files in FOLDER or below it. A part of them, drawn by a hash of their paths, is `valid`.
 """
 
+from collections import Counter
 from pathlib import Path
 from typing import List, Optional
 
@@ -53,10 +54,12 @@ def scan(folder, min_seconds: float = 0.0, max_seconds: float = float("inf"), tr
     Raises:
         UserError: the folder is missing or holds no audio file.
     """
-    names = find_audio(check_folder(folder))
+    others = Counter()
+    names = find_audio(check_folder(folder), others)
     if not names:
         raise UserError(f"{folder}: no {', '.join(suffix[1:] for suffix in SUFFIXES)} file in it or below it")
     report = Report(min_seconds, max_seconds)
+    report.other_files = others
     for name, result in probe_all(folder, names, workers):
         text = transcripts.pop(name) if transcripts is not None else None
         if isinstance(result, str):

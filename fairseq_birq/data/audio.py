@@ -7,7 +7,7 @@ import io
 import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import numpy as np
 import soundfile
@@ -50,21 +50,29 @@ def probe(path: str, check_end: bool = False) -> AudioInfo:
         return AudioInfo(len(samples), file.samplerate, file.channels)
 
 
-def read(path: str, sample_rate: int, offset: int = 0, num_samples: int = -1) -> Tuple[np.ndarray, int]:
+def read(
+    path: str, sample_rate: int, offset: int = 0, num_samples: int = -1, file_rate: Optional[int] = None
+) -> Tuple[np.ndarray, int]:
     """Samples of an audio file as the mean of its channels, resampled if its rate is another one.
 
     sample_rate: Hz, of the result; offset and num_samples count in samples at this rate
     num_samples: length of the result at most; -1 reads to the end
+    file_rate: Hz that the file must have; None: any
 
     Returns:
         wave: (S,) float32; [-1, 1] for integer formats
         file_frames: samples per channel in the whole file, at its own rate
 
     Raises:
-        AudioError: as in `probe`, or the samples are truncated or not finite.
+        AudioError: as in `probe`, the samples are truncated or not finite, or the file has a different rate.
     """
     with _opened(path) as (file, samples):
         rate, file_frames = file.samplerate, len(samples)
+        if file_rate not in (None, rate):
+            raise AudioError(
+                f"{path}: is at {rate} Hz where its manifest's files are at {file_rate} Hz; make the manifest again with "
+                "birq-manifest, which notes each file's rate"
+            )
         start = min(offset * rate // sample_rate, file_frames)
         count = file_frames - start
         if num_samples >= 0:
@@ -108,7 +116,7 @@ def _opened(path):
             wrong_end = missing_end(opened)
         if wrong_end:
             raise AudioError(f"{path}: {wrong_end}")
-        file = soundfile.SoundFile(whole or place.file)
+        file = soundfile.SoundFile(whole or os.fsencode(place.file))  # as bytes, so that any name that a disk has will do
     except (soundfile.SoundFileError, OSError) as error:
         raise AudioError(f"{path}: not readable as audio ({_reason(error)})") from error
     with file:

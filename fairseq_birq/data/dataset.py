@@ -16,7 +16,7 @@ from torch.utils.data import get_worker_info
 from fairseq_birq.data.audio import AudioError, probe, read
 from fairseq_birq.data.batching import BatchesByLength
 from fairseq_birq.data.frame_labels import LabelStore
-from fairseq_birq.data.manifest import Manifest
+from fairseq_birq.data.manifest import Manifest, read_rates
 from fairseq_birq.errors import UserError
 
 logger = logging.getLogger(__name__)
@@ -29,7 +29,8 @@ IDS_PER_PART = 1 << 40  # utterances of shard or corpus k have the ids from k ti
 class AudioDataset(BatchesByLength):
     """Utterances of a manifest; fairseq's `max_tokens` counts their samples (640000 = 40 s at 16 kHz).
 
-    sample_rate: Hz; files at another rate are resampled
+    sample_rate: Hz; files at different rates are resampled. The manifest's `.rate` tells each row's; without one all files
+        must have the rate of the first readable one, and those that have not are bad audio
     max_samples: longer utterances are cut to this, at a place that depends on (seed, epoch, id) alone;
         with labels nothing is cut
     min_samples: shorter utterances are left out, with one log line that counts them
@@ -73,7 +74,8 @@ class AudioDataset(BatchesByLength):
         self.crop_step = _checked_crop_step(crop_step, frame_labels)
         self.bad_rows_allowed = 0 if on_bad_audio == "error" else math.ceil(bad_audio_budget * len(manifest))
         self.min_samples = max(min_samples, 1)
-        self._file_rate = self._find_file_rate()
+        self._rates = read_rates(manifest)
+        self._first_rate = self._find_first_rate() if self._rates is None else None
         self._report_short()
         # Shared with worker processes, which outlive epochs.
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()
@@ -145,17 +147,19 @@ class AudioDataset(BatchesByLength):
     @property
     def sizes(self):
         """(rows,) int64 samples of every row; made anew each time, so that no worker has them in memory."""
-        return self._cut(self._resampled(self.manifest.num_samples))
+        return self._cut(self._resampled(self.manifest.num_samples, self._rates))
 
     def num_tokens_vec(self, indices):
-        return self._cut(self._resampled(self.manifest.num_samples[indices]))
+        return self._cut(
+            self._resampled(self.manifest.num_samples[indices], None if self._rates is None else self._rates[indices])
+        )
 
     def ordered_indices(self):
         return self.long_to_short(self.usable())
 
     def usable(self):
         """(usable rows,) int64: those that are long enough."""
-        return np.flatnonzero(self._resampled(self.manifest.num_samples) >= self.min_samples)
+        return np.flatnonzero(self._resampled(self.manifest.num_samples, self._rates) >= self.min_samples)
 
     def set_epoch(self, epoch):
         self._epoch.fill_(epoch)
@@ -163,7 +167,7 @@ class AudioDataset(BatchesByLength):
     def _read(self, index, offset, count):
         """(S,) float32, cropped; S may be a sample off `sizes` where the rate was changed."""
         path, expected = self.manifest.audio_path(index), self.manifest.count(index)
-        waveform, file_frames = read(path, self.sample_rate, offset, count)
+        waveform, file_frames = read(path, self.sample_rate, offset, count, file_rate=self._rate(index))
         if file_frames != expected:
             raise AudioError(
                 f"{path}: holds {file_frames} samples, but {self.manifest.path} says {expected}; "
@@ -188,23 +192,26 @@ class AudioDataset(BatchesByLength):
 
     def _crop(self, row, id_):
         """(first sample, number of samples) to read; -1 reads all."""
-        size = self._resampled(self.manifest.count(row))
+        size = self._resampled(self.manifest.count(row), self._rate(row))
         surplus = size - self._cut(size)
         if surplus <= 0:
             return 0, -1
         generator = np.random.default_rng([self.seed, int(self._epoch), id_])
         return int(generator.integers(surplus // self.crop_step + 1)) * self.crop_step, self.max_samples
 
-    def _resampled(self, num_samples):
-        """Samples at `sample_rate` of files with so many at their own, which all files share."""
-        if self._file_rate == self.sample_rate:
-            return num_samples
-        return -(-num_samples * self.sample_rate // self._file_rate)
+    def _rate(self, row) -> int:
+        """Hz of a row's file, as far as the manifest knows."""
+        return self._first_rate if self._rates is None else int(self._rates[row])
+
+    def _resampled(self, num_samples, rates):
+        """Samples at `sample_rate` of files with so many at `rates`; None: at the rate that all files share."""
+        rates = self._first_rate if rates is None else rates
+        return num_samples if np.isscalar(rates) and rates == self.sample_rate else -(-num_samples * self.sample_rate // rates)
 
     def _cut(self, num_samples):
         return num_samples if self.max_samples is None else np.minimum(num_samples, self.max_samples)
 
-    def _find_file_rate(self):
+    def _find_first_rate(self):
         """Hz, of the first readable row."""
         errors = []
         for index in range(min(len(self.manifest), ROWS_PROBED_FOR_RATE)):

@@ -7,7 +7,7 @@ in a zip, see `audio_paths`. One that is not absolute must stay below the root.
 import hashlib
 import os
 from pathlib import Path
-from typing import Iterable, List, Sequence, Tuple, Union
+from typing import Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
@@ -96,6 +96,34 @@ def read_manifest(path) -> Manifest:
 def write_manifest(path, root: str, rows: Iterable[Tuple[str, int]]) -> None:
     """Write `(path, num_samples)` rows; the file appears whole or not at all."""
     write_lines(path, [str(root)] + [f"{name}\t{count}" for name, count in rows])
+
+
+def write_rates(path, rates: Sequence[int]) -> None:
+    """Write the sample rates in Hz of a manifest's rows to `<split>.rate`, one a line; no file where all are the same."""
+    if len(set(rates)) > 1:
+        write_lines(rates_path(path), map(str, rates))
+    else:
+        rates_path(path).unlink(missing_ok=True)
+
+
+def read_rates(manifest: "Manifest") -> Optional[np.ndarray]:
+    """(rows,) int32 Hz, or None where there is no `<split>.rate`: all files then have the rate of the first.
+
+    Raises:
+        UserError: it is not one positive whole number a row.
+    """
+    path = rates_path(manifest.path)
+    if not path.is_file():
+        return None
+    lines = read_labels(path, len(manifest))
+    for number, line in enumerate(lines, start=1):
+        if not (line.isascii() and line.isdigit() and 0 < int(line[:10]) < 2**31):
+            raise UserError(f"{path}:{number}: {line[:40]!r} is no sample rate in Hz; make the manifest again with birq-manifest")
+    return np.array(lines, dtype=np.int32)
+
+
+def rates_path(path) -> Path:
+    return Path(path).with_suffix(".rate")
 
 
 def write_lines(path, lines: Iterable[str]) -> None:

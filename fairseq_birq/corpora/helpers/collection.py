@@ -1,7 +1,7 @@
 """What every corpus is collected in: utterances by split, and what was left out and why."""
 
 from collections import Counter
-from typing import Callable, Dict, List, NamedTuple, Optional, Sequence, Tuple
+from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class Utterance(NamedTuple):
 
 
 class Report:
-    """Utterances that fit, by split, and reason -> (how many, the first one) of what was left out.
+    """Utterances that fit, by split, and reason -> names of what was left out.
 
     min_seconds, max_seconds: shorter and longer utterances are left out
     """
@@ -30,7 +30,8 @@ class Report:
     def __init__(self, min_seconds: float = 0.0, max_seconds: float = float("inf")):
         self.min_seconds, self.max_seconds = min_seconds, max_seconds
         self.splits: Dict[str, List[Utterance]] = {}
-        self.left_out: Dict[str, Tuple[int, str]] = {}
+        self.left_out: Dict[str, List[str]] = {}
+        self.other_files: Counter = Counter()  # suffix -> files that are no audio by their name
         self._split_of: Dict[str, str] = {}
 
     @property
@@ -41,9 +42,8 @@ class Report:
     def hours(self) -> float:
         return hours(self.utterances)
 
-    def leave_out(self, reason: str, example: str) -> None:
-        count, first = self.left_out.get(reason, (0, example))
-        self.left_out[reason] = (count + 1, first)
+    def leave_out(self, reason: str, name: str) -> None:
+        self.left_out.setdefault(reason, []).append(name)
 
     def add(self, split: str, utterance: Utterance) -> None:
         """Take an utterance, or leave it out for its path, length or text, or because it was taken before.
@@ -95,8 +95,14 @@ class Report:
         if len(seconds):
             lines.append(f"durations   min {seconds.min():.2f} s, median {np.median(seconds):.2f} s, max {seconds.max():.2f} s")
         lines.append("rates       " + ", ".join(f"{rate} Hz: {count} {unit}" for rate, count in sorted(rates.items())))
-        lines += [f"left out    {count}, {reason}; first: {first}" for reason, (count, first) in self.left_out.items()]
-        return lines if self.left_out else lines + ["left out    nothing"]
+        lines += [f"left out    {len(names)}, {reason}; first: {names[0]}" for reason, names in self.left_out.items()]
+        if self.other_files:
+            kinds = sorted(self.other_files.items(), key=lambda item: (-item[1], item[0]))
+            kinds = ", ".join(f"{suffix} {count}" for suffix, count in kinds)
+            lines.append(f"not read    {sum(self.other_files.values())} files that are no audio by their suffix: {kinds}")
+        if len(rates) > 1:
+            lines.append("rates       differ: a .rate file beside each manifest tells every row's")
+        return [*lines, "            all of them are in left_out.txt"] if self.left_out else [*lines, "left out    nothing"]
 
     def _fault(self, utterance):
         """Why an utterance cannot be taken, or None."""

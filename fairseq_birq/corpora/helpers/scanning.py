@@ -1,9 +1,10 @@
 """Audio files of a corpus: find them, and read what their headers say."""
 
 import os
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Sequence, Tuple, Union
+from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
 from tqdm import tqdm
 
@@ -22,8 +23,11 @@ def check_folder(folder) -> Path:
     return Path(folder)
 
 
-def find_audio(folder) -> List[str]:
-    """Sorted paths, relative to `folder`, of the audio files below it; links are followed, each folder once."""
+def find_audio(folder, others: Optional[Counter] = None) -> List[str]:
+    """Sorted paths, relative to `folder`, of the audio files below it; links are followed, each folder once.
+
+    others: counts the other files by their suffix
+    """
     found, seen = [], set()
     for parent, folders, files in os.walk(folder, followlinks=True):
         real = os.path.realpath(parent)
@@ -32,7 +36,10 @@ def find_audio(folder) -> List[str]:
             continue
         seen.add(real)
         folders.sort()
-        found += [os.path.relpath(os.path.join(parent, name), folder) for name in files if name.lower().endswith(SUFFIXES)]
+        audio = [name for name in files if name.lower().endswith(SUFFIXES)]
+        found += [os.path.relpath(os.path.join(parent, name), folder) for name in audio]
+        if others is not None:
+            others.update(os.path.splitext(name)[1].lower() or "none" for name in sorted(set(files).difference(audio)))
     return sorted(found)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from fairseq_birq.corpora.helpers.collection import Report, hours, unit_of
-from fairseq_birq.data.manifest import write_manifest
+from fairseq_birq.data.manifest import write_lines, write_manifest, write_rates
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
 from fairseq_birq.errors import UserError
 
@@ -29,6 +29,8 @@ def write(
 ) -> List[str]:
     """Write `<split>.tsv` of every split, with transcripts also `.wrd`, `.ltr` and `dict.ltr.txt`.
 
+    Where files have different sample rates, `<split>.rate` has one per row; `left_out.txt` names all that was left out.
+
     root: absolute folder, to which the utterances' paths are relative
     known_splits: all that this corpus may write; an old one that is not written now could overlap and is refused
     unions: more manifests, each of several splits together
@@ -51,6 +53,7 @@ def write(
         if name not in parts and stale.exists():
             raise UserError(f"{stale}: is of an earlier run and would overlap with the splits of this one; remove it")
     Path(out).mkdir(parents=True, exist_ok=True)
+    _write_left_out(out, report)
     lines = report.lines() + [_write_split(out, root, split, utterances) for split, utterances in parts.items()]
     texts = [utterance.text for utterance in report.utterances if utterance.text is not None]
     if texts:
@@ -74,9 +77,19 @@ def compare(split: str, num_utterances: int, num_hours: float, real: Expected) -
     return f"complete    {split}: has the published size ({real.source})"
 
 
+def _write_left_out(out, report) -> None:
+    """`left_out.txt`: reason<TAB>name of all that was left out; none where nothing was."""
+    path = Path(out) / "left_out.txt"
+    path.unlink(missing_ok=True)
+    rows = [(reason, name.replace("\n", " ")) for reason, names in report.left_out.items() for name in names]
+    if rows:
+        write_lines(path, [f"{reason}\t{name}" for reason, name in rows])
+
+
 def _write_split(out, root, split, utterances):
     if utterances[0].text is not None:
         write_transcripts(out, split, [utterance.text for utterance in utterances])
     path = Path(out) / f"{split}.tsv"
     write_manifest(path, root, [(utterance.path, utterance.num_samples) for utterance in utterances])
+    write_rates(path, [utterance.sample_rate for utterance in utterances])
     return f"written     {path}: {len(utterances)} {unit_of(utterances)}, {hours(utterances) * 60:.1f} min"

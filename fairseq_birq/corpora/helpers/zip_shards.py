@@ -25,7 +25,7 @@ from fairseq_birq.data.manifest import Manifest, read_labels, read_manifest, wri
 from fairseq_birq.data.zip_files import stored_entries
 from fairseq_birq.errors import UserError
 
-BESIDE = ("wrd", "ltr", "spk")  # files with a line per row, which come along
+BESIDE = ("wrd", "ltr", "spk", "rate")  # files with a line per row, which come along
 READERS = 8  # threads; network file systems are slow to open files
 ROWS_AHEAD = 64  # read at once
 _OVERHEAD = 200  # bytes in a zip per file, beyond twice its name

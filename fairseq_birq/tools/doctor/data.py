@@ -8,7 +8,7 @@ from typing import List
 import numpy as np
 
 from fairseq_birq.data.audio import AudioError, probe, read
-from fairseq_birq.data.manifest import Manifest, read_manifest
+from fairseq_birq.data.manifest import Manifest, rates_path, read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
 
@@ -121,8 +121,11 @@ def _judge_faults(manifest, task_cfg, faults, example, num_read):
 def _judge_rates(manifest, wanted, rates):
     if len(rates) > 1:
         found = ", ".join(f"{count} at {rate} Hz" for rate, count in rates.most_common())
-        text = f"{manifest.path.name}: {found}; the first file's rate is taken for all: make one manifest per rate"
-        return [warning("sample rate", text)]
+        text = f"{manifest.path.name}: {found}; each is resampled to {wanted} Hz while training"
+        if rates_path(manifest.path).is_file():
+            return [ok("sample rate", text)]
+        advice = "those that differ from the first are bad audio: make the manifest again with birq-manifest"
+        return [problem("sample rate", f"{manifest.path.name}: {found}; {advice}")]
     if rates and wanted not in rates:
         return [ok("sample rate", f"{manifest.path.name}: {next(iter(rates))} Hz, resampled to {wanted} Hz while training")]
     return []

@@ -44,7 +44,9 @@ def test_every_suffix_is_among_them():
 def test_a_whole_file_is_good(whole):
     info = probe(str(whole), check_end=True)
     wave, frames = read(str(whole), 16000)
-    assert info.seconds == pytest.approx(2.0, abs=0.1) and frames == info.num_samples and len(wave) == pytest.approx(32000, abs=1600)
+    assert (
+        info.seconds == pytest.approx(2.0, abs=0.1) and frames == info.num_samples and len(wave) == pytest.approx(32000, abs=1600)
+    )
 
 
 @pytest.mark.parametrize("kept", [0.01, 0.3, 0.5, 0.9, 0.97])

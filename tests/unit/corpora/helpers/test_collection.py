@@ -8,7 +8,7 @@ from fairseq_birq.errors import UserError
 
 
 def reasons(report):
-    return {reason: count for reason, (count, _) in report.left_out.items()}
+    return {reason: len(names) for reason, names in report.left_out.items()}
 
 
 def test_what_does_not_fit_is_counted_by_reason():

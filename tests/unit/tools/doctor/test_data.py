@@ -66,7 +66,7 @@ def test_sample_rates(tmp_path):
     found = lines(tmp_path, 20000)
     assert "8000 Hz, resampled to 16000 Hz" in found["sample rate"] and found["lengths"].startswith("ok ")
     write_audio(tmp_path / "train" / "0001.flac", tone(0.5, 16000))
-    assert lines(tmp_path)["sample rate"].startswith("warning ")
+    assert lines(tmp_path)["sample rate"].startswith("problem ")
 
 
 def test_a_broken_manifest_is_a_problem(tmp_path):
