@@ -16,7 +16,7 @@ from fairseq import checkpoint_utils
 
 from fairseq_birq import load_encoder
 from fairseq_birq.model import BirqModel
-from tests import runs
+from tests.fixtures import runs
 from tests.fixtures.earlier_versions import cases
 
 PRETRAINED = [name for name in cases.CHECKPOINTS if name != "finetune"]
