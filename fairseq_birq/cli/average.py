@@ -1,0 +1,28 @@
+"""birq-average OUT CHECKPOINT...: the mean of several checkpoints of one run."""
+
+import argparse
+import sys
+
+from fairseq_birq.errors import UserError
+from fairseq_birq.tools.average import average
+
+
+def main(argv=None) -> int:
+    arguments = parser().parse_args(argv)
+    try:
+        print("\n".join(average(arguments.checkpoints, arguments.out)))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("birq-average", description="One checkpoint with the mean weights of several")
+    parser.add_argument("out", help="checkpoint to write, as averaged.pt")
+    parser.add_argument("checkpoints", nargs="+", help="two or more of one run, as checkpoint_1_*.pt")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
