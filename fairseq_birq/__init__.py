@@ -13,4 +13,3 @@ from fairseq_birq.doors import (  # noqa: F401
     pretraining_task,
     stages,  # noqa: F401
 )
-from fairseq_birq.patches import loading, resuming, saving  # noqa: F401

@@ -9,8 +9,7 @@ from fairseq.tasks import FairseqTask
 from fairseq_birq.checkpoint import MODELS
 from fairseq_birq.data.dataset import raise_user_error
 from fairseq_birq.errors import UserError, reports_user_errors
-from fairseq_birq.patches.metric_groups import group_metrics
-from fairseq_birq.patches.preemption import LOG_KEY
+from fairseq_birq.patches.run_state import RunState
 
 logger = logging.getLogger(__name__)
 
@@ -18,15 +17,12 @@ logger = logging.getLogger(__name__)
 class AudioTask(FairseqTask):
     """Base of the tasks over `AudioDataset`: a bad batch stops the run with one line instead of a traceback.
 
-    Where `resuming.py` has set them, training skips bad updates and learns that it was asked to leave.
+    `run` is what the task knows of its training run; `patches` fills it when training begins, and tells our tasks by it.
     """
-
-    bad_updates = None  # a `BadUpdates`
-    leave_request = None  # a `LeaveRequest`
 
     def __init__(self, cfg, **kwargs):
         super().__init__(cfg, **kwargs)
-        group_metrics()
+        self.run = RunState()
 
     @property
     def source_dictionary(self):
@@ -59,11 +55,11 @@ class AudioTask(FairseqTask):
         return super().build_model(cfg, from_checkpoint)
 
     def train_step(self, sample, model, criterion, *args, **kwargs):
-        if self.bad_updates is not None:
-            criterion = self.bad_updates.watched(criterion)
+        if self.run.is_training:
+            criterion = self.run.bad_updates.watched(criterion)
         loss, sample_size, logging_output = self._step(super().train_step, sample, model, criterion, *args, **kwargs)
-        if self.leave_request is not None:
-            logging_output[LOG_KEY] = int(self.leave_request.asked)
+        if self.run.is_training:
+            self.run.leave_request.add_to(logging_output)
         return loss, sample_size, logging_output
 
     def valid_step(self, sample, *args, **kwargs):
@@ -85,7 +81,7 @@ class AudioTask(FairseqTask):
         return loss, sample_size, {**logging_output, "user_errors": int(bool(error))}
 
     def optimizer_step(self, optimizer, model, update_num):
-        if self.bad_updates is None or not self.bad_updates.skipping:
+        if not self.run.skips_update:
             super().optimizer_step(optimizer, model, update_num)
 
     @reports_user_errors
@@ -94,12 +90,12 @@ class AudioTask(FairseqTask):
         if sum(output.get("user_errors", 0) for output in logging_outputs):
             logger.error("stopped, with all other processes: one of them met the error that its log names")
             raise SystemExit(2)
-        if not criterion.training or self.bad_updates is None:
+        if not (criterion.training and self.run.is_training):
             return super().reduce_metrics(logging_outputs, criterion)
-        self.leave_request.read(logging_outputs)
-        metrics.log_scalar("bad_updates", self.bad_updates.count, weight=0)
-        if self.bad_updates.skipping:
-            self.bad_updates.check()
+        self.run.leave_request.read(logging_outputs)
+        metrics.log_scalar("bad_updates", self.run.bad_updates.count, weight=0)
+        if self.run.skips_update:
+            self.run.bad_updates.check()
             metrics.log_scalar("loss", float("nan"), weight=0, round=4)
             return None
         return super().reduce_metrics(logging_outputs, criterion)

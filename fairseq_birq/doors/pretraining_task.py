@@ -93,7 +93,7 @@ class PretrainingTask(AudioTask):
     def reduce_metrics(self, logging_outputs, criterion):
         """As in fairseq; in validation also what the last probe found, so that `best_checkpoint_metric` can be `probe_phone`."""
         super().reduce_metrics(logging_outputs, criterion)
-        if criterion.training and not (self.bad_updates and self.bad_updates.skipping):
+        if criterion.training and not self.run.skips_update:
             criterion.watch_collapse(logging_outputs)
             return
         for name, value in self.probe_found.items():

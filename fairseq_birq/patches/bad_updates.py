@@ -2,7 +2,7 @@
 
 fairseq ends a run at the first one. Here the weights, the optimizer's moments and the running statistics stay as they
 are, the update counts in the schedule, and the utterances of the batch are appended to `bad_updates.jsonl` in the run's
-folder. An overflow that the loss scale of fp16 or amp mends by itself is none of these.
+folder. An overflow that the loss scale of fp16 mends by itself is none of these.
 """
 
 import json
@@ -83,30 +83,27 @@ class BadUpdates:
             )
 
 
-def guard(trainer) -> None:
-    """Let `trainer` skip bad updates of its task; called once, when its checkpoint is loaded."""
-    task, cfg, clip = trainer.task, trainer.cfg, trainer.clip_grad_norm
-    bad = BadUpdates(task.cfg.max_bad_updates, cfg.checkpoint.save_dir, trainer.data_parallel_rank)
-    task.bad_updates = bad
+def judged_norm(trainer, clip, clip_norm) -> Tensor:
+    """The norm of the update's gradient, which `clip(clip_norm)` clips; 0 where the update is a bad one, which is skipped.
 
-    def clip_grad_norm(clip_norm):
-        try:
-            norm = clip(clip_norm)
-        except OverflowError:  # fp16: the loss scale shrinks, and fairseq makes nothing of the update
-            bad.batches.clear()
-            raise
-        except FloatingPointError:  # fp16: it cannot shrink any more
-            norm = torch.full((), float("nan"), device=trainer.device)
-        if cfg.common.amp:
-            bad.batches.clear()
-            return norm
-        if not bad.judge(norm, trainer.get_num_updates(), task.dataset(cfg.dataset.train_subset)):
-            return norm
-        trainer.zero_grad()
-        _forget_factor(trainer.optimizer)
-        return torch.zeros_like(norm)
+    trainer: its task counts bad updates
 
-    trainer.clip_grad_norm = clip_grad_norm
+    Raises:
+        OverflowError: the loss scale of fp16 was too large: fairseq shrinks it, and makes nothing of the update.
+    """
+    bad, dataset = trainer.task.run.bad_updates, trainer.task.dataset(trainer.cfg.dataset.train_subset)
+    try:
+        norm = clip(clip_norm)
+    except OverflowError:
+        bad.batches.clear()
+        raise
+    except FloatingPointError:  # fp16: it cannot shrink any more
+        norm = torch.full((), float("nan"), device=trainer.device)
+    if not bad.judge(norm, trainer.get_num_updates(), dataset):
+        return norm
+    trainer.zero_grad()
+    _forget_factor(trainer.optimizer)
+    return torch.zeros_like(norm)
 
 
 def _forget_factor(optimizer) -> None:

@@ -11,32 +11,29 @@ import torch
 from fairseq_birq.patches.master_weights import float32_pairs
 
 
-def save_float32_weights(trainer) -> None:
-    """Every state that `trainer` gives from now on has the float32 copies in place of the parameters."""
-    rounded = trainer.state_dict
-
-    def state_dict():
-        state = rounded()
-        for name, parameter, copy in _named_pairs(trainer):
-            state["model"][name] = copy.detach().view_as(parameter)
-        return state
-
-    trainer.state_dict = state_dict
+def with_float32_weights(trainer, state: dict) -> dict:
+    """fairseq's state of `trainer`, with the float32 copies in place of the parameters."""
+    for name, parameter, copy in _named_pairs(trainer):
+        state["model"][name] = copy.detach().view_as(parameter)
+    return state
 
 
 @contextmanager
 def float32_weights_loaded(trainer):
     """Around fairseq's loading of a checkpoint: afterwards the float32 copies are what the checkpoint has."""
-    stored = {}
+    model, stored = trainer.get_model(), {}
+    load_state_dict = model.load_state_dict
 
-    def remember(state, prefix, *_):
+    def remember(state, *args, **kwargs):
+        result = load_state_dict(state, *args, **kwargs)
         stored.update({key: value for key, value in state.items() if torch.is_tensor(value) and value.dtype == torch.float32})
+        return result
 
-    handle = trainer.get_model()._register_load_state_dict_pre_hook(remember)
+    model.load_state_dict = remember
     try:
         yield
     finally:
-        handle.remove()
+        del model.load_state_dict  # of this object alone: the class has it
     with torch.no_grad():
         for name, parameter, copy in _named_pairs(trainer) if stored else ():
             weights = stored.get(name, parameter).to(copy.device)

@@ -2,20 +2,49 @@
 
 fairseq calls `torch.load` without `weights_only`. With torch before 2.6, or TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD set, a
 hostile `checkpoint.restore_file` or `--path` would run code. From torch 2.6 on, the settings that rank 0 sends to the
-others on resume are refused instead, and several processes cannot resume. Importing this module replaces both calls.
+others on resume are refused instead, and several processes cannot resume.
 """
 
-from contextlib import contextmanager
+import functools
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from omegaconf.errors import OmegaConfBaseException
 
-from fairseq_birq.checkpoint import load_checkpoint
+from fairseq_birq.checkpoint import MODELS, load_checkpoint
 from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.patches.replacing import replaced
+from fairseq_birq.patches.run_state import run_of
 
 _fairseqs_load = checkpoint_utils.load_checkpoint_to_cpu
+
+
+def plain_values_only():
+    """Inside, fairseq reads checkpoints with `load`, and the processes of a run trust each other's settings."""
+    return replaced((checkpoint_utils, "load_checkpoint_to_cpu", load), (distributed_utils, "_broadcast_object_slow", broadcast))
+
+
+def of_our_models(load_models):
+    """fairseq's `load_model_ensemble_and_task`, by which its commands read `--path`: careful with our tasks and models."""
+
+    @functools.wraps(load_models)
+    def load_ours_carefully(filenames, arg_overrides=None, task=None, *args, **kwargs):
+        ours = run_of(task) is not None if task is not None else any(map(_is_of_our_model, filenames))
+        if not ours:
+            return load_models(filenames, arg_overrides, task, *args, **kwargs)
+        with plain_values_only():
+            return load_models(filenames, arg_overrides, task, *args, **kwargs)
+
+    return load_ours_carefully
+
+
+def _is_of_our_model(path) -> bool:
+    """Whether a file is a checkpoint of this package's; those hold plain values only, so that a look at one is safe."""
+    try:
+        return load_checkpoint(path)["cfg"]["model"]["_name"] in MODELS
+    except (UserError, LookupError, TypeError):
+        return False
 
 
 @reports_user_errors
@@ -27,19 +56,10 @@ def load(path, arg_overrides=None, load_on_all_ranks=False):
     """
     content = load_checkpoint(path, allowed=torch.serialization.get_safe_globals())
     try:
-        with _torch_load_gives(content):
+        with replaced((torch, "load", lambda *args, **kwargs: content)):
             return _fairseqs_load(path, arg_overrides, load_on_all_ranks)
     except (LookupError, TypeError, AttributeError, OmegaConfBaseException) as error:
         raise UserError(f"checkpoint {path} lacks what fairseq wants of a checkpoint: {error!r}") from None
-
-
-@contextmanager
-def _torch_load_gives(content):
-    before, torch.load = torch.load, lambda *args, **kwargs: content
-    try:
-        yield
-    finally:
-        torch.load = before
 
 
 def broadcast(obj, src_rank, group, dist_device):
@@ -47,7 +67,3 @@ def broadcast(obj, src_rank, group, dist_device):
     box = [obj]
     torch.distributed.broadcast_object_list(box, src=src_rank, group=group, device=dist_device)
     return box[0]
-
-
-checkpoint_utils.load_checkpoint_to_cpu = load
-distributed_utils._broadcast_object_slow = broadcast

@@ -7,7 +7,7 @@ without one: dozens of groups of one curve each.
 import functools
 import re
 
-from fairseq.logging import progress_bar
+from fairseq_birq.patches.run_state import RunState
 
 _GROUPS = {  # the first that matches the whole name
     "optimizer": r"lr(_.*)?|gnorm|clip|loss_scale|gradient_norm_.*",
@@ -19,10 +19,6 @@ _GROUPS = {  # the first that matches the whole name
     "data": r"mask_coverage|padding_share|bad_audio|bad_updates|too_long_targets|bsz|wpb",
     "speed": r"wps|ups|train_wall|wall|gb_free|gb_total|audio_seconds_per_second",
 }
-_WRAPPERS = (
-    (progress_bar.TensorboardProgressBarWrapper, "_log_to_tensorboard"),
-    (progress_bar.WandBProgressBarWrapper, "_log_to_wandb"),
-)
 
 
 def grouped(name: str) -> str:
@@ -31,18 +27,13 @@ def grouped(name: str) -> str:
     return name if group is None else f"{group}/{name}"
 
 
-def group_metrics() -> None:
-    """From now on fairseq's TensorBoard and W&B wrappers send grouped names. Harmless when called again."""
-    for wrapper, method in _WRAPPERS:
-        send = getattr(wrapper, method)
-        if not hasattr(send, "sends_groups"):
-            setattr(wrapper, method, _with_groups(send))
+def sending_groups(send):
+    """fairseq's `_log_to_tensorboard` or `_log_to_wandb`, which sends grouped names while a run of ours is in progress."""
 
-
-def _with_groups(send):
     @functools.wraps(send)
     def sending(self, stats, tag=None, step=None):
-        return send(self, {grouped(name): value for name, value in stats.items()}, tag, step)
+        if RunState.in_progress is not None:
+            stats = {grouped(name): value for name, value in stats.items()}
+        return send(self, stats, tag, step)
 
-    sending.sends_groups = True
     return sending

@@ -4,10 +4,10 @@ A signal reaches one process, or some, at different updates. So each one adds it
 sums over processes at every update anyway, and all leave after the same update.
 """
 
+import functools
 import logging
 import os
 import signal
-import sys
 import threading
 
 import torch
@@ -45,32 +45,31 @@ class LeaveRequest:
     def _note(self, number, frame) -> None:
         self.asked = True
 
+    def add_to(self, logging_output: dict) -> None:
+        """Tell the other processes, with what fairseq sums over all of them."""
+        logging_output[LOG_KEY] = int(self.asked)
+
     def read(self, logging_outputs) -> None:
         """Learn from the summed logging outputs of an update whether any process was asked."""
         self.agreed = self.agreed or any(float(output.get(LOG_KEY, 0)) > 0 for output in logging_outputs)
 
 
-def watch(trainer) -> None:
-    """Let the run of `trainer` leave when asked; called once, when its checkpoint is loaded."""
-    trainer.task.leave_request = LeaveRequest()
-    trainer.task.leave_request.listen()
-    module = sys.modules.get("fairseq_cli.train")
-    if module is None or getattr(module.validate_and_save, "may_leave", False):
-        return
-    validate_and_save = module.validate_and_save
+def leaving(validate_and_save):
+    """fairseq's `validate_and_save`, which its command calls after every update: there our runs leave when asked."""
 
+    @functools.wraps(validate_and_save)
     def leave_or_go_on(cfg, trainer, task, epoch_itr, *args, **kwargs):
-        """fairseq's `validate_and_save`, called after every update."""
-        request = getattr(task, "leave_request", None)
-        if request is not None and request.agreed:
+        request = getattr(getattr(task, "run", None), "leave_request", None)
+        if not isinstance(request, LeaveRequest):
+            return validate_and_save(cfg, trainer, task, epoch_itr, *args, **kwargs)
+        if request.agreed:
             leave(cfg, trainer, epoch_itr)
         result = validate_and_save(cfg, trainer, task, epoch_itr, *args, **kwargs)
-        if request is not None and result[1]:
+        if result[1]:
             request.forget()
         return result
 
-    leave_or_go_on.may_leave = True
-    module.validate_and_save = leave_or_go_on
+    return leave_or_go_on
 
 
 def leave(cfg, trainer, epoch_itr) -> None:

@@ -1,51 +1,61 @@
 """Going on from the right checkpoint, or saying why not.
 
 fairseq starts over without a word where it finds no checkpoint, dies where the newest one is damaged, and goes wrong
-in the data where the number of processes has changed. Importing this module puts these checks around its
-`load_checkpoint`, for the tasks of this package alone.
+in the data where the number of processes has changed.
 """
 
+import functools
 import logging
 import os
 
-from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 
-from fairseq_birq.doors.audio_task import AudioTask
+from fairseq_birq import patches
 from fairseq_birq.errors import UserError, reports_user_errors
-from fairseq_birq.patches import bad_updates, half_precision, preemption
+from fairseq_birq.patches import loading
 from fairseq_birq.patches.run_folder import settle
+from fairseq_birq.patches.run_state import RunState, run_of
+from fairseq_birq.patches.trainer import make_careful
 
 logger = logging.getLogger(__name__)
 
 LAST = "checkpoint_last.pt"  # fairseq's default of `checkpoint.restore_file`: the newest one of the run
-_fairseq_load_checkpoint = checkpoint_utils.load_checkpoint
+
+
+def resuming_carefully(load_checkpoint):
+    """fairseq's `load_checkpoint`, with which its command begins every run: ours begin with `begin_run`."""
+
+    @functools.wraps(load_checkpoint)
+    def begin_ours_carefully(cfg, trainer, **passthrough_args):
+        RunState.in_progress = run_of(trainer.task)
+        if RunState.in_progress is None:
+            return load_checkpoint(cfg, trainer, **passthrough_args)
+        return begin_run(load_checkpoint, cfg, trainer, **passthrough_args)
+
+    return begin_ours_carefully
 
 
 @reports_user_errors
-def load_checkpoint(cfg, trainer, **passthrough_args):
-    """fairseq's `load_checkpoint`; afterwards the run skips bad updates, and leaves when asked.
+def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
+    """What fairseq's `load_checkpoint` gives; afterwards the run skips bad updates, and leaves when asked.
 
     Raises:
         UserError: the run could not be resumed, or not as `task.resume` says.
         SystemExit: status 0, the run is complete.
     """
-    if not isinstance(trainer.task, AudioTask):
-        return _fairseq_load_checkpoint(cfg, trainer, **passthrough_args)
     check_folder(cfg)
+    make_careful(trainer)
     if cfg.restore_file == LAST and not trainer.checkpoint_suffix:
         found = on_first_process(trainer, lambda: settle(cfg.save_dir))
         check_found(cfg, trainer, found)
-        _keep_place_in_epoch(trainer, found)
-    with half_precision.float32_weights_loaded(trainer):
-        result = _fairseq_load_checkpoint(cfg, trainer, **passthrough_args)
+        trainer.written_by = found and found["processes"]
+    result = load_checkpoint(cfg, trainer, **passthrough_args)
     updates, wanted = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if wanted and updates >= wanted:
         logger.info(f"the run in {cfg.save_dir} has had its {updates} updates; raise `optimization.max_update` to go on")
         raise SystemExit(0)
-    half_precision.save_float32_weights(trainer)
-    bad_updates.guard(trainer)
-    preemption.watch(trainer)
+    trainer.task.run.begin(trainer.task.cfg.max_bad_updates, cfg.save_dir, trainer.data_parallel_rank)
+    patches.install()  # now the module of fairseq's command is there, too
     return result
 
 
@@ -106,26 +116,8 @@ def on_first_process(trainer, function):
             answer = {"error": str(error)}
     if trainer.data_parallel_world_size > 1:
         group, device = trainer.data_parallel_process_group, trainer.device
-        answer = distributed_utils.broadcast_object(answer, src_rank=0, group=group, dist_device=device)
+        with loading.plain_values_only():
+            answer = distributed_utils.broadcast_object(answer, src_rank=0, group=group, dist_device=device)
     if "error" in answer:
         raise UserError(answer["error"])
     return answer["result"]
-
-
-def _keep_place_in_epoch(trainer, found) -> None:
-    """fairseq counts the batches of each process; with another number of processes the same count is another place."""
-    if found is None or found["processes"] == trainer.data_parallel_world_size:
-        return
-    load = trainer.load_checkpoint
-
-    def load_and_move(*args, **kwargs):
-        extra_state = load(*args, **kwargs)
-        place = extra_state["train_iterator"]
-        seen = place["iterations_in_epoch"] * found["processes"]
-        place["iterations_in_epoch"] = seen // trainer.data_parallel_world_size
-        return extra_state
-
-    trainer.load_checkpoint = load_and_move
-
-
-checkpoint_utils.load_checkpoint = load_checkpoint

@@ -1,9 +1,10 @@
 """Checkpoints are whole files or not there: written beside their place and moved into it.
 
 fairseq writes the newest checkpoint this way, but copies it over `checkpoint_last.pt` in place, so that a full disk
-leaves half a file where the last good one was. Importing this module replaces both steps.
+leaves half a file where the last good one was.
 """
 
+import functools
 import logging
 import os
 import shutil
@@ -13,7 +14,28 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
+from fairseq_birq.patches.replacing import replaced
+from fairseq_birq.patches.run_state import run_of
+
 logger = logging.getLogger(__name__)
+
+
+def whole_files():
+    """Inside, fairseq writes and copies checkpoints with `save` and `copy`."""
+    return replaced((checkpoint_utils, "torch_persistent_save", save), (PathManager, "copy", staticmethod(copy)))
+
+
+def saving_whole_files(save_checkpoint):
+    """fairseq's `save_checkpoint`, with whole files where the trainer is of a task of ours."""
+
+    @functools.wraps(save_checkpoint)
+    def save_ours_whole(cfg, trainer, *args, **kwargs):
+        if run_of(trainer.task) is None:
+            return save_checkpoint(cfg, trainer, *args, **kwargs)
+        with whole_files():
+            return save_checkpoint(cfg, trainer, *args, **kwargs)
+
+    return save_ours_whole
 
 
 @contextmanager
@@ -25,6 +47,7 @@ def whole_file(filename):
     """
     partial = f"{filename}.tmp"
     try:
+        _remove(partial)  # of a killed process: it may be a further name of a good checkpoint, which a write would spoil
         yield partial
         os.replace(partial, filename)
     except (OSError, RuntimeError) as error:
@@ -34,13 +57,17 @@ def whole_file(filename):
         )
         raise SystemExit(2) from None
     finally:
-        if os.path.exists(partial):
-            os.remove(partial)
+        _remove(partial)
+
+
+def _remove(path):
+    if os.path.lexists(path):
+        os.remove(path)
 
 
 def save(obj, filename, async_write=False):
-    """fairseq's `torch_persistent_save`, for local files."""
-    with whole_file(filename) as partial, open(partial, "wb") as file:
+    """fairseq's `torch_persistent_save`, for local files; `resuming` refuses runs that would write asynchronously."""
+    with whole_file(filename) as partial, open(partial, "xb") as file:
         torch.save(obj, file)
         file.flush()
         os.fsync(file.fileno())
@@ -51,7 +78,3 @@ def copy(src_path, dst_path, overwrite=False):
     with whole_file(dst_path) as partial:
         shutil.copyfile(src_path, partial)
     return True
-
-
-checkpoint_utils.torch_persistent_save = save
-PathManager.copy = staticmethod(copy)

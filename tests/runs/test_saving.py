@@ -12,13 +12,14 @@ FULL_DISK = """
 import resource, sys, torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
-import fairseq_birq
+from fairseq_birq.patches.saving import whole_files
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 folder, step = sys.argv[1:]
-if step == "save":
-    checkpoint_utils.torch_persistent_save({"model": torch.zeros(1_000_000)}, f"{folder}/checkpoint_last.pt")
-else:
-    PathManager.copy(f"{folder}/big.pt", f"{folder}/checkpoint_last.pt", overwrite=True)
+with whole_files():
+    if step == "save":
+        checkpoint_utils.torch_persistent_save({"model": torch.zeros(1_000_000)}, f"{folder}/checkpoint_last.pt")
+    else:
+        PathManager.copy(f"{folder}/big.pt", f"{folder}/checkpoint_last.pt", overwrite=True)
 """
 
 

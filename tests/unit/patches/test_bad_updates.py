@@ -9,24 +9,28 @@ from fairseq.optim.fp16_optimizer import FP16Optimizer, MemoryEfficientFP16Optim
 from omegaconf import OmegaConf
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.patches.bad_updates import guard
+from fairseq_birq.patches.run_state import RunState
+from fairseq_birq.patches.trainer import make_careful
 
 
 class Trainer:
     """Stands for fairseq's: its next gradient norm is `norm`, or is raised."""
 
-    device, data_parallel_rank, optimizer = "cpu", 0, None
+    device, optimizer = "cpu", None
 
-    def __init__(self, folder, allowed=1, amp=False):
+    def __init__(self, folder, allowed=1):
         files = SimpleNamespace(audio_path=lambda id_: f"{id_}.flac")
-        self.task = SimpleNamespace(cfg=SimpleNamespace(max_bad_updates=allowed), dataset=lambda split: files)
-        part = SimpleNamespace
-        self.cfg = part(common=part(amp=amp), checkpoint=part(save_dir=str(folder)), dataset=part(train_subset="train"))
+        self.task = SimpleNamespace(run=RunState(), dataset=lambda split: files)
+        self.cfg = SimpleNamespace(dataset=SimpleNamespace(train_subset="train"))
         self.zeroed = 0
-        guard(self)
-        self.task.bad_updates.watched(lambda model, sample: (torch.tensor(1.0), 1, {}))(None, {"id": torch.tensor([3])})
+        make_careful(self)
+        self.task.run.begin(allowed, str(folder), process=0)
+        self.task.run.leave_request.forget()
+        self.task.run.bad_updates.watched(lambda model, sample: (torch.tensor(1.0), 1, {}))(None, {"id": torch.tensor([3])})
 
     def clip_grad_norm(self, clip_norm):
+        if self.optimizer is not None:
+            return self.optimizer.clip_grad_norm(clip_norm)
         if isinstance(self.norm, Exception):
             raise self.norm
         return torch.tensor(self.norm)
@@ -36,6 +40,8 @@ class Trainer:
 
     def zero_grad(self):
         self.zeroed += 1
+        if self.optimizer is not None:
+            self.optimizer.zero_grad()
 
 
 @pytest.mark.parametrize("norm", [float("nan"), float("inf"), FloatingPointError("Minimum loss scale reached")])
@@ -43,31 +49,27 @@ def test_a_norm_that_is_not_finite_is_counted_until_there_are_too_many(tmp_path,
     trainer = Trainer(tmp_path)
     trainer.norm = norm
     for count in (1, 2):
-        trainer.task.bad_updates.check()
-        assert trainer.clip_grad_norm(1.0) == 0 and trainer.zeroed == trainer.task.bad_updates.count == count
-    assert trainer.task.bad_updates.skipping
+        trainer.task.run.bad_updates.check()
+        assert trainer.clip_grad_norm(1.0) == 0 and trainer.zeroed == trainer.task.run.bad_updates.count == count
+    assert trainer.task.run.bad_updates.skipping
     with pytest.raises(UserError, match="2 updates .* `task.max_bad_updates` allows 1"):
-        trainer.task.bad_updates.check()
+        trainer.task.run.bad_updates.check()
     assert '"files": ["3.flac"]' in (tmp_path / "bad_updates.jsonl").read_text()
     trainer.norm = 2.0
-    assert trainer.clip_grad_norm(1.0) == 2 and not trainer.task.bad_updates.skipping and trainer.zeroed == 2
+    assert trainer.clip_grad_norm(1.0) == 2 and not trainer.task.run.bad_updates.skipping and trainer.zeroed == 2
 
 
-@pytest.mark.parametrize("amp, norm", [(False, OverflowError("loss scale")), (True, float("inf"))])
-def test_an_overflow_of_the_loss_scale_is_fairseqs_own_matter(tmp_path, amp, norm):
-    trainer = Trainer(tmp_path, amp=amp)
-    trainer.norm = norm
-    if amp:
-        assert trainer.clip_grad_norm(1.0) == float("inf")
-    else:
-        with pytest.raises(OverflowError):
-            trainer.clip_grad_norm(1.0)
-    assert trainer.task.bad_updates.count == trainer.zeroed == 0 and not trainer.task.bad_updates.batches
+def test_an_overflow_of_the_loss_scale_is_fairseqs_own_matter(tmp_path):
+    trainer = Trainer(tmp_path)
+    trainer.norm = OverflowError("loss scale")
+    with pytest.raises(OverflowError):
+        trainer.clip_grad_norm(1.0)
+    assert trainer.task.run.bad_updates.count == trainer.zeroed == 0 and not trainer.task.run.bad_updates.batches
 
 
 def test_a_loss_that_is_not_finite_has_no_finite_gradient(tmp_path):
     weight = torch.ones(3, requires_grad=True)
-    watched = Trainer(tmp_path).task.bad_updates.watched(lambda model, sample: (sample["loss"], 1, {}))
+    watched = Trainer(tmp_path).task.run.bad_updates.watched(lambda model, sample: (sample["loss"], 1, {}))
     for offset, finite in ((0.0, True), (float("inf"), False)):
         loss, _, _ = watched(None, {"id": torch.tensor([0]), "loss": weight.sum() + offset})
         (gradient,) = torch.autograd.grad(loss, weight)
@@ -95,9 +97,6 @@ def test_training_after_bad_updates_is_as_if_they_had_not_been(tmp_path, kind, p
     for scales in ((1.0, 2.0), (1.0, float("nan"), float("inf"), 2.0)):
         trainer = Trainer(tmp_path, allowed=9)
         trainer.optimizer, parameter = reduced_precision_optimizer(kind, precision)
-        trainer.cfg.common.amp, trainer.zero_grad = False, trainer.optimizer.zero_grad
-        trainer.clip_grad_norm = trainer.optimizer.clip_grad_norm
-        guard(trainer)
         for scale in scales:
             trainer.optimizer.zero_grad()
             trainer.optimizer.backward((parameter * scale).float().square().sum())
@@ -106,8 +105,8 @@ def test_training_after_bad_updates_is_as_if_they_had_not_been(tmp_path, kind, p
             except OverflowError:  # the loss scale of fp16: fairseq makes nothing of the update
                 trainer.optimizer.zero_grad()
                 continue
-            if not trainer.task.bad_updates.skipping:
+            if not trainer.task.run.bad_updates.skipping:
                 trainer.optimizer.step()
         ends[len(scales)] = parameter.detach().clone()
-        assert trainer.task.bad_updates.count == (0 if precision == torch.float16 else len(scales) - 2)
+        assert trainer.task.run.bad_updates.count == (0 if precision == torch.float16 else len(scales) - 2)
     assert torch.isfinite(ends[4]).all() and torch.equal(ends[2], ends[4]) and not torch.equal(ends[2], torch.ones(3))

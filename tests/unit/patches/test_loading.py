@@ -64,6 +64,22 @@ def test_fairseq_generate_refuses_it(hostile, corpus, repository, tmp_path):
     refused(generate(repository, tmp_path, status=2), tmp_path)
 
 
+def test_a_task_of_ours_refuses_it_wherever_fairseq_reads_a_model(hostile, corpus, tmp_path, caplog):
+    with pytest.raises(SystemExit):
+        checkpoint_utils.load_model_ensemble([str(hostile)], task=make_task("asr", corpus))
+    refused(caplog.text, tmp_path)
+
+
+def test_a_checkpoint_of_ours_is_read_as_plain_values_without_a_task(corpus, tmp_path, monkeypatch):
+    """As by fairseq-validate, which takes the task from the checkpoint."""
+    read = []
+    monkeypatch.setattr(loading, "load", lambda path, *_: read.append(path) or {"cfg": None})
+    torch.save({"cfg": {"model": {"_name": "birq"}}}, tmp_path / "ours.pt")
+    with pytest.raises(RuntimeError, match="Neither args nor cfg"):
+        checkpoint_utils.load_model_ensemble_and_task([str(tmp_path / "ours.pt")])
+    assert read == [str(tmp_path / "ours.pt")]
+
+
 def test_birq_labels_refuses_it(hostile, corpus, tmp_path, capsys):
     assert birq_labels([str(hostile), f"{corpus}/train.tsv", str(tmp_path / "labels"), "--layer", "1"]) == 2
     refused(capsys.readouterr().err, tmp_path)
@@ -159,7 +175,8 @@ def test_plain_values_that_are_no_checkpoint_are_named(tmp_path, content, messag
 def receive(rank, store, results):
     torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
     state = {"cfg": OmegaConf.create({"a": 1}), "model": {"w": torch.arange(3)}} if rank == 0 else None
-    got = distributed_utils.broadcast_object(state, src_rank=0, group=torch.distributed.group.WORLD)
+    with loading.plain_values_only():
+        got = distributed_utils.broadcast_object(state, src_rank=0, group=torch.distributed.group.WORLD)
     assert got["cfg"].a == 1 and got["model"]["w"].tolist() == [0, 1, 2]
     (results / str(rank)).touch()
 

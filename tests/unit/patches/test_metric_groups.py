@@ -6,9 +6,9 @@ import logging
 import pytest
 from fairseq.logging import progress_bar
 
-from fairseq_birq.config import PretrainingTaskConfig
-from fairseq_birq.doors.pretraining_task import PretrainingTask
-from fairseq_birq.patches.metric_groups import _WRAPPERS, group_metrics, grouped
+from fairseq_birq.patches import install
+from fairseq_birq.patches.metric_groups import grouped
+from fairseq_birq.patches.run_state import RunState
 
 EXPECTED = {
     "loss": "loss/loss",
@@ -43,28 +43,26 @@ class Writer:
         pass
 
 
-@pytest.fixture
-def original_wrappers(monkeypatch):
-    """Whatever a test replaces in fairseq's wrappers is as it was afterwards."""
-    for wrapper, method in _WRAPPERS:
-        send = getattr(wrapper, method)
-        monkeypatch.setattr(wrapper, method, getattr(send, "__wrapped__", send))
+@pytest.fixture(params=[True, False], ids=["ours", "another task's"])
+def ours(request, monkeypatch):
+    """Whether the run in progress is of a task of ours."""
+    install()
+    monkeypatch.setattr(RunState, "in_progress", RunState() if request.param else None)
+    return request.param
 
 
-def test_tensorboard_gets_groups_and_the_json_log_plain_names(original_wrappers, monkeypatch, caplog):
+def test_tensorboard_gets_groups_and_the_json_log_plain_names(ours, monkeypatch, caplog):
     writer = Writer()
     monkeypatch.setattr(progress_bar.TensorboardProgressBarWrapper, "_writer", lambda self, tag: writer)
-    group_metrics()
-    group_metrics()
     bar = progress_bar.progress_bar([0], log_format="json", tensorboard_logdir="unused", epoch=1)
     with caplog.at_level(logging.INFO):
         bar.print({"perplexity_raw_input": 12.5, "num_updates": 7}, tag="train")
-    assert writer.sent == [("codes/perplexity_raw_input", 12.5, 7)]
+    assert writer.sent == [("codes/perplexity_raw_input" if ours else "perplexity_raw_input", 12.5, 7)]
     (line,) = [record.getMessage() for record in caplog.records if "perplexity" in record.getMessage()]
     assert json.loads(line)["train_perplexity_raw_input"] == "12.5"
 
 
-def test_weights_and_biases_gets_groups_below_the_subset(original_wrappers, monkeypatch):
+def test_weights_and_biases_gets_groups_below_the_subset(ours, monkeypatch):
     class Recorder:
         sent = []
 
@@ -75,13 +73,6 @@ def test_weights_and_biases_gets_groups_below_the_subset(original_wrappers, monk
             self.sent.append((values, step))
 
     monkeypatch.setattr(progress_bar, "wandb", Recorder())
-    group_metrics()
     bar = progress_bar.WandBProgressBarWrapper(progress_bar.NoopProgressBar([0]), "project")
     bar.log({"wer": 50.0, "num_updates": 3}, tag="valid")
-    assert Recorder.sent == [({"valid/errors/wer": 50.0}, 3)]
-
-
-def test_our_tasks_group_their_metrics(original_wrappers):
-    assert not hasattr(progress_bar.WandBProgressBarWrapper._log_to_wandb, "sends_groups")
-    PretrainingTask(PretrainingTaskConfig())
-    assert hasattr(progress_bar.WandBProgressBarWrapper._log_to_wandb, "sends_groups")
+    assert Recorder.sent == [({"valid/errors/wer" if ours else "valid/wer": 50.0}, 3)]
