@@ -40,9 +40,10 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
     """What fairseq's `load_checkpoint` gives; afterwards the run skips bad updates, and leaves when asked.
 
     Raises:
-        UserError: the run could not be resumed, or not as `task.resume` says.
+        UserError: a setting that does harm, or the run could not be resumed, or not as `task.resume` says.
         SystemExit: status 0, the run is complete.
     """
+    check_settings(trainer.cfg)
     check_folder(cfg)
     make_careful(trainer)
     if cfg.restore_file == LAST and not trainer.checkpoint_suffix:
@@ -57,6 +58,30 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
     trainer.task.run.begin(trainer.task.cfg.max_bad_updates, cfg.save_dir, trainer.data_parallel_rank)
     patches.install()  # now the module of fairseq's command is there, too
     return result
+
+
+HARMFUL = {  # settings of fairseq that our tasks refuse: whether a configuration has it, and why
+    "common.amp": (
+        lambda cfg: cfg.common.amp,
+        "fairseq divides its gradients by the loss scale twice, so that hardly any is left: use common.bf16=true, or fp16=true",
+    ),
+    "checkpoint.write_checkpoints_asynchronously": (
+        lambda cfg: cfg.checkpoint.write_checkpoints_asynchronously,
+        "fairseq then makes no checkpoint_last.pt, and the run could not go on: leave it out (a save costs its writing alone)",
+    ),
+}
+
+
+def harmful_settings(cfg) -> list:
+    """A sentence for each setting of a whole configuration that our tasks refuse."""
+    return [f"`{key}` is set, but {reason}" for key, (is_set, reason) in HARMFUL.items() if is_set(cfg)]
+
+
+def check_settings(cfg) -> None:
+    """Raises UserError where a whole configuration has a setting that our tasks refuse."""
+    sentences = harmful_settings(cfg)
+    if sentences:
+        raise UserError("; ".join(sentences))
 
 
 def check_folder(cfg) -> None:

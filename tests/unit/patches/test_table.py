@@ -17,7 +17,9 @@ from omegaconf import OmegaConf
 
 from fairseq_birq import patches
 from fairseq_birq.doors.criterion import CodeHistogramMeter
+from fairseq_birq.errors import UserError
 from fairseq_birq.patches import loading, saving
+from fairseq_birq.patches.resuming import HARMFUL, check_settings
 from fairseq_birq.patches.run_state import RunState
 
 TABLE = patches.REPLACED + patches.INSIDE
@@ -161,3 +163,12 @@ def test_the_meter_of_code_histograms_comes_back_from_a_checkpoint():
     kept["codes"].update(torch.tensor([[3.0, 1.0]]))
     restored.load_state_dict(kept.state_dict())
     assert isinstance(restored["codes"], CodeHistogramMeter) and restored["codes"].histogram.tolist() == [[3.0, 1.0]]
+
+
+@pytest.mark.parametrize("key", HARMFUL)
+def test_settings_that_do_harm_are_refused_with_a_sentence(key):
+    cfg = OmegaConf.structured(FairseqConfig)
+    check_settings(cfg)
+    OmegaConf.update(cfg, key, True)
+    with pytest.raises(UserError, match=f"`{key}` is set, but fairseq"):
+        check_settings(cfg)
