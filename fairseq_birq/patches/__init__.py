@@ -25,7 +25,7 @@ REPLACED = (
     Patch(
         "fairseq.checkpoint_utils:load_checkpoint",
         "patches.resuming:resuming_carefully",
-        "A run begins: the newest whole checkpoint is found, the trainer becomes careful.",
+        "A run begins: settings that do harm are refused, the newest whole checkpoint is found, the trainer becomes careful.",
         "fairseq starts over without a word, dies of a damaged checkpoint, and loses its place with more or fewer processes.",
         "Damaged checkpoints are renamed, half-written ones removed; a complete run ends at once, with status 0.",
         "runs/test_resuming.py::test_nothing_starts_over_in_silence",
@@ -33,9 +33,9 @@ REPLACED = (
     Patch(
         "fairseq.checkpoint_utils:save_checkpoint",
         "patches.saving:saving_whole_files",
-        "Checkpoints are whole or not there.",
+        "Checkpoints are whole or not there; further names of one are hard links.",
         "fairseq copies over checkpoint_last.pt in place: a full disk leaves half a file where the last good one was.",
-        "Nothing but the time of the flush.",
+        "Names share one file: whoever writes into one by hand changes the others.",
         "runs/test_saving.py::test_a_full_disk_leaves_the_last_checkpoint_and_no_rest",
     ),
     Patch(
@@ -131,10 +131,10 @@ INSIDE = (
     Patch(
         "fairseq.file_io:PathManager.copy",
         "patches.saving:copy",
-        "A copy is made beside its place and moved.",
-        "In place it is half a file for as long as it takes.",
-        "Nothing.",
-        "runs/test_saving.py::test_a_copy_is_the_file_and_an_interruption_leaves_the_old_one",
+        "A hard link, moved into its place.",
+        "A copy of gigabytes takes seconds, and in place is half a file for as long.",
+        "Names share one file.",
+        "runs/test_saving.py::test_further_names_of_a_checkpoint_cost_no_room_and_stay_as_they_are",
     ),
     Patch(
         "torch.serialization:clear_safe_globals",
