@@ -9,6 +9,7 @@ from fairseq_birq.tools.doctor.folders import check_folders
 from fairseq_birq.tools.doctor.launch import check_processes, commands
 from fairseq_birq.tools.doctor.memory import check_dry_run, dry_run
 from fairseq_birq.tools.doctor.report import Check, summary, would_start
+from fairseq_birq.tools.doctor.settings import check_settings
 from fairseq_birq.tools.doctor.stages import check_stages
 
 
@@ -45,7 +46,7 @@ def report(launch: Optional[Launch], num_rows: int = 200, steps: bool = True, wr
 
 def _examine_run(cfg, note, num_rows, steps):
     folders, data = check_folders(cfg), check_data(cfg, num_rows)
-    note(folders + [check_processes(cfg)] + check_stages(cfg) + check_decoding(cfg.task))
+    note(folders + [check_processes(cfg)] + check_settings(cfg) + check_stages(cfg) + check_decoding(cfg.task))
     note(data)
     if steps and all(check.subject != "user_dir" for check in folders):
         said = {check.text for check in data}

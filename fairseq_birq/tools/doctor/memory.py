@@ -17,6 +17,7 @@ MIB = 1 << 20
 LIMIT_SECONDS = 180  # for the whole dry run; it aims at less than a minute
 USABLE = 0.9  # of the memory that is there: the rest is for longer batches' fragments and for workers
 ROUND_SAMPLES = 10000
+LEGACY_BUFFER = 1 << 28  # values that fairseq's legacy_ddp collects at most, before it sends them
 TRUSTED_GROWTH = 10  # batches this many times the largest measured one may be proposed
 
 
@@ -73,6 +74,18 @@ def fit(points) -> Tuple[float, float]:
     return most - slope * many, slope
 
 
+def wrapper_bytes(cfg, parameters: int) -> int:
+    """What the wrapper of several processes adds to the dry run's one: a second copy of the gradients, all or a part."""
+    distributed = cfg.distributed_training
+    if distributed.distributed_world_size < 2:
+        return 0
+    legacy = distributed.ddp_backend in ("legacy_ddp", "no_c10d")
+    if not legacy and getattr(distributed, "gradient_as_bucket_view", False):
+        return 0
+    size = 2 if cfg.common.fp16 or cfg.common.bf16 else 4
+    return size * (min(parameters, LEGACY_BUFFER) if legacy else parameters)
+
+
 def check_memory(cfg, found: dict, available: float, where: str) -> List[Check]:
     """Whether the configured batch fits, and the largest `dataset.max_tokens` that does."""
     points = found["points"]
@@ -80,12 +93,15 @@ def check_memory(cfg, found: dict, available: float, where: str) -> List[Check]:
         text = f"not measured: an update of {points[-1][0]} samples takes {points[-1][2]:.0f} s here"
         return [warning("memory", f"{text}; try again on a machine with less to do")]
     fixed, per_sample = fit(points)
+    buffer = wrapper_bytes(cfg, found.get("parameters", 0))
+    fixed += buffer
     wanted, longest = found["full_samples"], found["longest_samples"]
     needed = fixed + per_sample * wanted
     measured = points[-1][0]
     trusted = max(TRUSTED_GROWTH * measured, wanted)
     most = int(min((USABLE * available - fixed) / per_sample, trusted)) // ROUND_SAMPLES * ROUND_SAMPLES
     how = "measured" if 0.9 * wanted <= measured <= 1.1 * wanted else f"by a line through batches of up to {measured}"
+    how += f", with {buffer / MIB:.0f} MiB that {cfg.distributed_training.ddp_backend} sends" if buffer else ""
     text = f"{needed / MIB:.0f} MiB for a batch of {wanted} samples ({how}), {available / MIB:.0f} MiB {where}"
     if most < longest:
         advice = f"not even the longest utterance, {longest} samples, fits: shorten task.max_seconds or the model"

@@ -15,8 +15,8 @@ def config(max_update=1000, **checkpoint):
     return SimpleNamespace(
         checkpoint=SimpleNamespace(**{**settings, **checkpoint}),
         optimization=SimpleNamespace(max_update=max_update, max_epoch=0, update_freq=[2]),
-        common=SimpleNamespace(user_dir="/", cpu=True),
-        distributed_training=SimpleNamespace(distributed_world_size=2),
+        common=SimpleNamespace(user_dir="/", cpu=True, fp16=False, bf16=False),
+        distributed_training=SimpleNamespace(distributed_world_size=2, ddp_backend="legacy_ddp", gradient_as_bucket_view=False),
     )
 
 
@@ -45,6 +45,24 @@ def test_the_proposed_batch_fits_and_a_larger_one_does_not():
     assert hopeless.status == "problem" and "not even the longest utterance" in hopeless.text
     (tight,) = check(points, 200 * MIB)
     assert tight.status == "warning"
+
+
+@pytest.mark.parametrize(
+    "backend, processes, bf16, mib",
+    [("legacy_ddp", 2, True, 100), ("legacy_ddp", 2, False, 200), ("legacy_ddp", 1, True, 0), ("pytorch_ddp", 8, True, 100)],
+)
+def test_what_several_processes_need_beside_one_counts(backend, processes, bf16, mib):
+    cfg, points = config(), [[20000, 120 * MIB, 1.0], [100000, 200 * MIB, 1.0]]
+    cfg.distributed_training.ddp_backend, cfg.distributed_training.distributed_world_size = backend, processes
+    cfg.common.bf16 = bf16
+    (check,) = memory.check_memory(cfg, {**found(points), "parameters": 50 * MIB}, 10**4 * MIB, "free")
+    assert check.text.startswith(f"{200 + mib} MiB for a batch of 100000 samples") and (
+        f"{mib} MiB that {backend}" in check.text
+    ) == (mib > 0)
+
+
+def test_legacy_ddps_buffer_ends_at_its_own_size():
+    assert memory.wrapper_bytes(config(), 10**9) == 4 * 2**28
 
 
 def test_no_batch_is_proposed_far_beyond_what_was_measured():
