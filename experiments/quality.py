@@ -27,7 +27,8 @@ import label_health
 import torch
 import yaml
 
-from fairseq_birq.data.manifest import read_manifest, write_lines, write_manifest
+from fairseq_birq.data.files import write_lines
+from fairseq_birq.data.manifest import read_manifest, write_manifest
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
 from fairseq_birq.decoding.errors import count_generated
 

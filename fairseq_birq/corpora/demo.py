@@ -15,7 +15,8 @@ import soxr
 from tqdm import tqdm
 
 from fairseq_birq.corpora.helpers.espeak import Phone, Synthesiser
-from fairseq_birq.data.manifest import write_lines, write_manifest
+from fairseq_birq.data.files import write_lines
+from fairseq_birq.data.manifest import write_manifest
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
 from fairseq_birq.errors import UserError
 

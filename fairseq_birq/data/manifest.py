@@ -11,6 +11,7 @@ from typing import Iterable, List, Optional, Sequence, Tuple, Union
 
 import numpy as np
 
+from fairseq_birq.data.files import write_lines
 from fairseq_birq.data.manifest_index import IndexedRows, open_index
 from fairseq_birq.data.manifest_rows import Columns, parse_root, row_blocks
 from fairseq_birq.data.text import text_lines
@@ -124,18 +125,6 @@ def read_rates(manifest: "Manifest") -> Optional[np.ndarray]:
 
 def rates_path(path) -> Path:
     return Path(path).with_suffix(".rate")
-
-
-def write_lines(path, lines: Iterable[str]) -> None:
-    """Write a text file through a temporary one beside it, so that no reader sees half of it."""
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="\n") as file:
-            file.writelines(f"{line}\n" for line in lines)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def split_rows(names: Sequence[str], valid_fraction: float, seed: int = 1) -> Tuple[List[int], List[int]]:

@@ -4,7 +4,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Iterable, Sequence
 
-from fairseq_birq.data.manifest import write_lines
+from fairseq_birq.data.files import write_lines
 
 WORD_BOUNDARY = "|"
 

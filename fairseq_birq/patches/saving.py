@@ -18,6 +18,7 @@ import torch
 from fairseq import checkpoint_utils
 from fairseq.file_io import PathManager
 
+from fairseq_birq.data.files import moved_into_place
 from fairseq_birq.patches.replacing import replaced
 from fairseq_birq.patches.run_state import run_of
 
@@ -49,24 +50,15 @@ def whole_file(filename):
     Raises:
         SystemExit: the disk is full or refuses the file; the reason is logged, and `filename` is as it was.
     """
-    partial = f"{filename}.tmp"
     try:
-        _remove(partial)  # of a killed process: it may be a further name of a good checkpoint, which a write would spoil
-        yield partial
-        os.replace(partial, filename)
+        with moved_into_place(filename, f"{filename}.tmp") as partial:
+            yield partial
     except (OSError, RuntimeError) as error:
         logger.error(
             f"could not write checkpoint {filename}: {error}. Earlier checkpoints are unharmed: make room and run the "
             "same command again to go on from the last one."
         )
         raise SystemExit(2) from None
-    finally:
-        _remove(partial)
-
-
-def _remove(path):
-    if os.path.lexists(path):
-        os.remove(path)
 
 
 def save(obj, filename, async_write=False):

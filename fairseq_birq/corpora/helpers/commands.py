@@ -11,7 +11,7 @@ import soundfile
 from tqdm import tqdm
 
 from fairseq_birq.corpora.helpers.collection import Report
-from fairseq_birq.data.frame_labels import written_whole
+from fairseq_birq.data.files import written_whole
 
 
 def materialise(commands: Dict[str, str], folder: Path, report: Report) -> Dict[str, str]:

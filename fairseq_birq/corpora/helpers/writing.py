@@ -5,7 +5,8 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from fairseq_birq.corpora.helpers.collection import Report, hours, unit_of
-from fairseq_birq.data.manifest import write_lines, write_manifest, write_rates
+from fairseq_birq.data.files import write_lines
+from fairseq_birq.data.manifest import write_manifest, write_rates
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
 from fairseq_birq.errors import UserError
 

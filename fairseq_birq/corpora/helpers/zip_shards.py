@@ -20,8 +20,8 @@ from tqdm import tqdm
 
 from fairseq_birq.data.audio import AudioError, content, probe, read
 from fairseq_birq.data.audio_paths import parse_audio_path
-from fairseq_birq.data.files import written_whole
-from fairseq_birq.data.manifest import Manifest, read_labels, read_manifest, write_lines, write_manifest
+from fairseq_birq.data.files import write_lines, written_whole
+from fairseq_birq.data.manifest import Manifest, read_labels, read_manifest, write_manifest
 from fairseq_birq.data.zip_files import stored_entries
 from fairseq_birq.errors import UserError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from omegaconf import OmegaConf
 
-from fairseq_birq.data.manifest import write_lines
+from fairseq_birq.data.files import write_lines
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.doctor import peak
 from fairseq_birq.tools.doctor.data import splits_of

@@ -9,7 +9,8 @@ import torch
 
 from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
-from fairseq_birq.data.manifest import read_manifest, write_lines
+from fairseq_birq.data.files import write_lines
+from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.probes import PROBES
 from fairseq_birq.tools.probes.base import Settings

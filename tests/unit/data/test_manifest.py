@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fairseq_birq.data.manifest import read_labels, read_manifest, split_rows, write_lines, write_manifest
+from fairseq_birq.data.files import write_lines
+from fairseq_birq.data.manifest import read_labels, read_manifest, split_rows, write_manifest
 from fairseq_birq.errors import UserError
 
 NAMES = ["b/ünïcode.flac", "a/with space.wav", "c.mp3"]
