@@ -7,6 +7,7 @@ from typing import BinaryIO, Callable, Iterator, List, NamedTuple
 import numpy as np
 
 from fairseq_birq.data.audio_paths import parse_audio_path
+from fairseq_birq.data.text import without_mark
 from fairseq_birq.errors import UserError
 
 BLOCK_BYTES = 1 << 22
@@ -21,7 +22,7 @@ class RowBlock(NamedTuple):
 
 def parse_root(line: bytes, path) -> str:
     """The absolute root folder that the first line of a manifest at `path` means."""
-    root = os.fsdecode(line.strip())
+    root = os.fsdecode(without_mark(line).strip())
     if not root or "\t" in root:
         raise UserError(f"{path}, line 1: must be the root folder of the audio files, but is {root!r}")
     return os.path.normpath(os.path.join(path.parent.absolute(), root))

@@ -13,6 +13,7 @@ from torch import Tensor
 from fairseq_birq.config import AsrTaskConfig
 from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_labels, read_manifest
+from fairseq_birq.data.text import ENCODING
 from fairseq_birq.data.transcripts import WORD_BOUNDARY, from_letters
 from fairseq_birq.decoding import DECODERS
 from fairseq_birq.decoding.errors import count_errors
@@ -167,7 +168,8 @@ def read_dictionary(path) -> Dictionary:
     if not path.is_file():
         raise UserError(f"{path}: no such dictionary; `birq-manifest FOLDER OUT --transcripts FILE` writes it")
     try:
-        dictionary = Dictionary.load(str(path))
+        with open(path, encoding=ENCODING) as file:
+            dictionary = Dictionary.load(file)
     except Exception as error:  # fairseq raises bare ones, as for text that is not UTF-8
         raise UserError(f"{path}: must have lines of `symbol count`: {error}") from None
     if len(dictionary) == dictionary.nspecial:

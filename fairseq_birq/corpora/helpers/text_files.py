@@ -1,11 +1,9 @@
 """Text files of corpora, read with the mistakes named: tables of `key value` and JSON."""
 
-import gzip
 import json
-import zlib
-from pathlib import Path
 from typing import Dict, Iterator, Tuple
 
+from fairseq_birq.data.text import text_lines, whole_text
 from fairseq_birq.errors import UserError
 
 
@@ -15,19 +13,9 @@ def read_lines(path) -> Iterator[Tuple[str, str]]:
     Raises:
         UserError: the file is missing, damaged or not UTF-8.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    opened = gzip.open if path.suffix == ".gz" else open
-    try:
-        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
-            for number, line in enumerate(file, start=1):
-                if line.strip():
-                    yield line.strip(), f"{path}, line {number}"
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error})") from None
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: is a damaged gzip file ({error})") from None
+    for number, line in text_lines(path, "file"):
+        if line.strip():
+            yield line.strip(), f"{path}, line {number}"
 
 
 def read_table(path) -> Dict[str, str]:
@@ -47,13 +35,7 @@ def read_table(path) -> Dict[str, str]:
 
 def read_json(path):
     """Raises: UserError: the file is missing or no JSON."""
-    path = Path(path)
-    try:
-        return parse_json(path.read_text(encoding="utf-8"), str(path))
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: is not UTF-8 text ({error})") from None
+    return parse_json(whole_text(path, "file"), str(path))
 
 
 def parse_json(text: str, where: str):

@@ -5,6 +5,7 @@ import math
 from pathlib import Path
 from typing import Dict, Sequence
 
+from fairseq_birq.data.text import ENCODING
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.pictures.drawing import heat_map, picture
 
@@ -16,7 +17,7 @@ def read_weights(path) -> Dict[str, Sequence[float]]:
         UserError: the file is missing or is something else.
     """
     try:
-        weights = json.loads(Path(path).read_text())
+        weights = json.loads(Path(path).read_text(encoding=ENCODING))
         weights = {str(task): [float(value) for value in row] for task, row in weights.items()}
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise UserError(f"{path}: must be JSON, {{task: [a weight per layer]}} ({error})") from None

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.probes.base import Batch, Probe, Settings, mean_over_time
 
@@ -97,7 +98,7 @@ def read_trials(path, names: Dict[str, int]) -> Optional[np.ndarray]:
     if not path.is_file():
         return None
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    for number, line in text_lines(path, "list of trials"):
         fields = line.split()
         if len(fields) != 3 or fields[0] not in ("0", "1"):
             raise UserError(f"{path}, line {number}: must be `1 path path` or `0 path path`, but is {line!r}")
