@@ -13,9 +13,8 @@ from fairseq_birq.builders import build_masker, build_speech_encoder, build_targ
 from fairseq_birq.checkpoint import load_checkpoint, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
-from fairseq_birq.objective.diversity_loss import diversity_loss
 from fairseq_birq.objective.heads import CodebookHeads
-from fairseq_birq.objective.losses import LossTerm, masked_code_loss
+from fairseq_birq.objective.losses import LossTerm, pretraining_loss
 from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.structs import Features
 from fairseq_birq.targets.base import TargetInputs, TargetSource
@@ -180,21 +179,8 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         return self.speech_encoder.encoder.run_layers(hidden, frame_padding_mask, stop=num_layers, clean_rows=clean_rows)
 
     def _losses(self, predicted: Tensor, targets, weights):
-        """The loss of each head over the sources that use it; a head without any still hangs on the graph."""
-        loss, terms = predicted.new_zeros((), dtype=torch.float32), {}
-        for head_name, head in self.heads.items():
-            mine = {name: target for name, target in targets.items() if self.head_names[name] == head_name}
-            if not mine:
-                loss = loss + 0.0 * (head.weight.sum() + head.bias.sum())
-                continue
-            total, part = masked_code_loss(predicted, head.weight, head.bias, mine, weights, self.block_bytes)
-            loss, terms = loss + total, {**terms, **part}
-        for name, target in targets.items():
-            if self.targets[name].diversity_weight:
-                diversity = diversity_loss(target, self.block_bytes)
-                terms[name].diversity_loss = diversity.detach()
-                loss = loss + (weights[name] * self.targets[name].diversity_weight * diversity).to(loss.dtype)
-        return loss, terms
+        rewards = {name: self.targets[name].diversity_weight for name in targets}
+        return pretraining_loss(predicted, self.heads, self.head_names, targets, weights, rewards, self.block_bytes)
 
     def _frame_padding_mask(self, padding_mask: Tensor) -> Tensor:
         lengths = self.speech_encoder.output_length((~padding_mask).sum(1))

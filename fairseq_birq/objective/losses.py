@@ -1,19 +1,42 @@
-"""Cross-entropy of masked frames against codes, in blocks whose logits are never whole in memory.
+"""What pre-training minimises: BiRQ's F and G (Jiang et al., arXiv 2509.15430) and their weighted sum.
 
-The loss is a plain sum, so its gradient with respect to each block of logits is known as soon as the block is: it is
-multiplied into the gradients of hidden states and head at once, and the block is dropped. Nothing is computed twice
-and no `[M, N, V]` ever lives. Sources that share a head share the logits too.
+    G(theta) = mean over masked frames t of  - log p_theta(y(x)_t | x~)_t                           hard codes of the raw input
+    F(theta) = mean over masked frames t of  - sum_v y_v^(k)(theta; x)_t log p_theta(v | x~)_t      soft codes of the own layer k
+    Eq. 8:  minimise F over the theta with G(theta) - min G <= delta
+    Eq. 9:  minimise w1 F + w2 (G - min G), its penalty form
+
+BEST-RQ (arXiv 2202.01855, section 3) is G alone; Latent-RQ and staged relabelling are G with other codes. In place of the
+mean over frames there is the sum here: the criterion divides by the masked frames of all processes. Over label columns it is
+the mean, as in USM (arXiv 2303.01037, section 3.1).
+
+The logits of all frames, M x V, are never in memory: see `_InBlocks`.
 """
 
 from dataclasses import dataclass
-from typing import Dict, List, Optional, Tuple, Union
+from typing import Dict, List, Mapping, Optional, Tuple, Union
 
 import torch
 from torch import Tensor
 
-from fairseq_birq.objective.soft_codes import SoftCodes, grouped_argmax
+from fairseq_birq.objective.diversity_loss import diversity_loss
+from fairseq_birq.objective.soft_codes import SoftCodes, SoftLabels
 
 Targets = Union[Tensor, SoftCodes]
+
+
+def G(log_p: Tensor, codes: Tensor) -> Tensor:
+    """`sum_t - log p(y_t | x~)_t`: hard codes, which no gradient goes through. log_p: (R, V) float, codes: (R,) int64."""
+    return -log_p.gather(1, codes[:, None]).sum()
+
+
+def F(log_p: Tensor, labels: Tensor) -> Tensor:
+    """`sum_t - sum_v y_tv log p(v | x~)_t`: the gradient goes through p and through y. log_p, labels: (R, V) float."""
+    return -torch.dot(labels.flatten(), log_p.flatten())
+
+
+def penalty_form(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    """`w1 F + w2 G`: BiRQ, Eq. 9, with a summand for each source; `min G` is a constant of theta, so it has no gradient."""
+    return sum(weights[source] * loss for source, loss in losses.items())
 
 
 @dataclass
@@ -29,61 +52,166 @@ class LossTerm:
     diversity_loss: Optional[Tensor] = None  # () nats; soft labels that are rewarded for variety
 
 
+def pretraining_loss(
+    hidden: Tensor,
+    heads: Mapping[str, torch.nn.Module],
+    head_of: Mapping[str, str],
+    targets: Dict[str, Targets],
+    weights: Dict[str, float],
+    diversity_weights: Dict[str, float],
+    block_bytes: int,
+) -> Tuple[Tensor, Dict[str, LossTerm]]:
+    """All that is minimised: `w1 F + w2 G` of every prediction head, and the reward for varied labels where it is on.
+
+    Args:
+        hidden: (M, d) float, the encoder's output at masked frames.
+        heads: `CodebookHeads` by name; one that no source uses keeps a gradient, of zero.
+        head_of: per source, the name of its head.
+        targets: per source (M, N) int64 codes, or `SoftCodes` of M frames.
+        weights: per source: w1, w2.
+        diversity_weights: per source, the share of the reward beside F; it is not in the paper, which has 0.
+        block_bytes: most bytes of float32 logits alive at once.
+
+    Returns:
+        (loss, terms): a differentiable scalar (zero where M is 0) and a `LossTerm` per source.
+    """
+    loss, terms = hidden.new_zeros((), dtype=torch.float32), {}
+    for name, head in heads.items():
+        mine = {source: target for source, target in targets.items() if head_of[source] == name}
+        if mine:
+            total, part = masked_code_loss(hidden, head.weight, head.bias, mine, weights, block_bytes)
+            loss, terms = loss + total, {**terms, **part}
+        else:
+            loss = loss + 0.0 * (head.weight.sum() + head.bias.sum())
+    rewards = {source: diversity_loss(targets[source], block_bytes) for source in targets if diversity_weights.get(source)}
+    for source, reward in rewards.items():
+        terms[source].diversity_loss = reward.detach()
+    if rewards:
+        loss = loss + penalty_form(rewards, {source: weights[source] * diversity_weights[source] for source in rewards}).to(loss)
+    return loss, terms
+
+
 def masked_code_loss(
     hidden: Tensor, weight: Tensor, bias: Tensor, targets: Dict[str, Targets], weights: Dict[str, float], block_bytes: int
 ) -> Tuple[Tensor, Dict[str, LossTerm]]:
-    """Weighted sum over sources of the sum over frames of the mean over label columns of `-sum_v y_v log p(v | hidden)`.
-
-    Hard codes: BEST-RQ (arXiv 2202.01855), section 3, and G of BiRQ (arXiv 2509.15430). Soft codes: F of BiRQ; its
-    gradient goes through p and through y. Several codebooks as in USM (arXiv 2303.01037), section 3.1.
+    """`w1 F + w2 G` of the sources that share a prediction head: sums over frames, means over label columns.
 
     Args:
         hidden: (M, d) float, the encoder's output at masked frames.
         weight: (N, V, d) float.
         bias: (N, V) float.
         targets: per source (M, N) int64 codes, or `SoftCodes` of M frames.
-        weights: per source.
+        weights: per source, 1 where it is not named.
         block_bytes: most bytes of float32 logits alive at once.
 
     Returns:
         (total, terms): a differentiable scalar (zero where M is 0) and a `LossTerm` per source.
     """
-    names = list(targets)
-    plan = _Plan(targets, weights, block_bytes, {name: _new_term(targets[name], hidden) for name in names})
-    units = [unit for name in names if isinstance(targets[name], SoftCodes) for unit in targets[name].units]
-    total = _BlockedCrossEntropy.apply(plan, hidden, weight, bias, *units)
-    for term in plan.terms.values():
+    terms = {name: _new_term(source, hidden) for name, source in targets.items()}
+    work = _Work(targets, {name: weights.get(name, 1.0) for name in targets}, terms, block_bytes)
+    units = [unit for source in targets.values() if isinstance(source, SoftCodes) for unit in source.units]
+    needed = [torch.is_grad_enabled() and tensor.requires_grad for tensor in (hidden, weight, bias, *units)]
+    total = _InBlocks.apply(work, needed, hidden, weight, bias, *units)
+    for term in terms.values():
         offsets = torch.arange(term.codes.shape[1], device=hidden.device) * weight.shape[1]
         counts = torch.bincount((term.codes + offsets).flatten(), minlength=term.codes.shape[1] * weight.shape[1])
         term.histogram = counts.view(-1, weight.shape[1])
-    return total, plan.terms
+    return total, terms
 
 
 @dataclass
-class _Plan:
-    """The inputs of the loss that are no tensors with gradients, and its results."""
+class _Work:
+    """The inputs of the loss that are no tensors with gradients, and where its numbers for the log go."""
 
     targets: Dict[str, Targets]
     weights: Dict[str, float]
-    block_bytes: int
     terms: Dict[str, LossTerm]
+    block_bytes: int
 
-    def block_rows(self, num_codes: int) -> int:
+    def blocks(self, num_frames: int, num_codes: int) -> List[slice]:
         """Rows whose logits fit into the budget; soft labels hold three more arrays of that size."""
         arrays = 4 if any(isinstance(source, SoftCodes) for source in self.targets.values()) else 1
-        return max(1, self.block_bytes // (4 * arrays * num_codes))
+        size = max(1, self.block_bytes // (4 * arrays * num_codes))
+        return [slice(start, start + size) for start in range(0, num_frames, size)]
 
-    def blocks(self, n: int, num_heads: int, rows: slice) -> List["_Block"]:
-        """The label columns of all sources that head n predicts."""
-        return [
-            _Block(rows, column, self.weights.get(name, 1.0) / _columns(source), name, source, self.terms[name])
-            for name, source in self.targets.items()
-            for column in range(n, _columns(source), num_heads)
-        ]
+    def loss(self, log_p: Tensor, n: int, num_heads: int, rows: slice, units: List[Tensor]) -> Tensor:
+        """`w1 F + w2 G` of some frames and codebook n. log_p: (R, V); units: unit vectors of these frames, all sources."""
+        losses, units = {}, iter(units)
+        for name, source in self.targets.items():
+            block = source.of_frames(rows, units) if isinstance(source, SoftCodes) else source[rows]
+            columns = range(n, _columns(source), num_heads)
+            parts = [self._column_loss(name, log_p, block, column, rows) for column in columns]
+            losses[name] = sum(parts, log_p.new_zeros(())) / _columns(source)
+        return penalty_form(losses, self.weights)
+
+    def _column_loss(self, name, log_p, block, column, rows) -> Tensor:
+        term = self.terms[name]
+        if isinstance(block, SoftCodes):
+            labels = block.labels(column, log_p.dtype)
+            loss, codes = F(log_p, labels.y), labels.nearest
+            _note_labels(term, column, labels)
+        else:
+            loss, codes = G(log_p, block[:, column]), block[:, column]
+        term.loss_sum[column] += loss.detach()
+        with torch.no_grad():
+            term.correct[column] += (log_p.gather(1, codes[:, None]) >= log_p.amax(-1, keepdim=True)).sum()
+        term.codes[rows, column] = codes
+        return loss
 
 
-def _columns(source: Targets) -> int:
-    return source.num_columns if isinstance(source, SoftCodes) else source.shape[1]
+class _InBlocks(torch.autograd.Function):
+    """The loss and its gradient, block by block, both in forward; backward only scales. Nothing is computed twice.
+
+    The loss is a sum over frames, so each block's gradient is complete as soon as its logits are there. Autograd makes it
+    inside of forward, as in Liger-Kernel's chunked losses, and the block is dropped. What comes out in the end is
+    `w1 grad F + w2 grad G`, the first-order step of BiRQ's Algorithm 1; the optimizer scales it by eta.
+    """
+
+    @staticmethod
+    def forward(ctx, work, needed, hidden, weight, bias, *units):
+        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
+        narrow, tensors = _compute_dtype(hidden), (hidden, weight, bias, *units)
+        grads = [torch.zeros_like(tensor, dtype=wide) if need else None for tensor, need in zip(tensors, needed)]
+        total = hidden.new_zeros((), dtype=torch.float64)
+        for n in range(weight.shape[0]):
+            head = [weight[n].to(narrow), bias[n].to(wide)]
+            for rows in work.blocks(hidden.shape[0], weight.shape[1]):
+                frames = [hidden[rows].to(narrow), *head, *(unit[rows].to(wide) for unit in units)]
+                leaves = [tensor.detach().requires_grad_(need) for tensor, need in zip(frames, needed)]
+                with torch.set_grad_enabled(any(needed)), torch.autocast(hidden.device.type, enabled=False):
+                    x, matrix, offset, *unit_rows = leaves
+                    log_p = (x @ matrix.t()).to(wide).add_(offset).log_softmax(-1)
+                    loss = work.loss(log_p, n, weight.shape[0], rows, unit_rows)
+                    del log_p
+                total += loss.detach()
+                _add_gradient(loss, leaves, [_part(grad, i, n, rows) for i, grad in enumerate(grads)])
+        ctx.save_for_backward(*[grad for grad in grads if grad is not None])
+        ctx.dtypes = [tensor.dtype if need else None for tensor, need in zip(tensors, needed)]
+        return total.to(wide)
+
+    @staticmethod
+    def backward(ctx, grad_total):
+        saved = iter(ctx.saved_tensors)
+        return (None, None, *[None if dtype is None else (grad_total * next(saved)).to(dtype) for dtype in ctx.dtypes])
+
+
+def _part(grad: Optional[Tensor], index: int, n: int, rows: slice) -> Optional[Tensor]:
+    """Where the gradient of a block's leaf belongs: weight and bias are given by codebook, all else by frames."""
+    return None if grad is None else grad[n] if index in (1, 2) else grad[rows]
+
+
+def _add_gradient(loss: Tensor, leaves: List[Tensor], parts: List[Optional[Tensor]]) -> None:
+    wanted = [(leaf, part) for leaf, part in zip(leaves, parts) if part is not None]
+    if wanted and loss.requires_grad:
+        gradients = torch.autograd.grad(loss, [leaf for leaf, _ in wanted], allow_unused=True)
+        for (_, part), gradient in zip(wanted, gradients):
+            if gradient is not None:
+                part += gradient
+
+
+def _note_labels(term: LossTerm, column: int, labels: SoftLabels) -> None:
+    term.sampled_nearest[column] += (labels.nearest == labels.sampled).sum()
+    term.entropy_sum[column] += labels.entropy.sum()
 
 
 def _new_term(source: Targets, hidden: Tensor) -> LossTerm:
@@ -93,115 +221,10 @@ def _new_term(source: Targets, hidden: Tensor) -> LossTerm:
     return LossTerm(sums[0], sums[1], None, codes, *soft_only)
 
 
-class _BlockedCrossEntropy(torch.autograd.Function):
-    """Computes the gradients in forward; backward only scales them."""
-
-    @staticmethod
-    def forward(ctx, plan, hidden, weight, bias, *units):
-        wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
-        inputs = hidden.to(_compute_dtype(hidden))
-        tensors = (hidden, weight, bias, *units)
-        grads = [torch.zeros_like(t, dtype=wide) if need else None for t, need in zip(tensors, ctx.needs_input_grad[1:])]
-        unit_grads = _grads_by_source(plan.targets, grads[3:])
-        total = hidden.new_zeros((), dtype=torch.float64)
-        block_rows = plan.block_rows(weight.shape[1])
-        for n in range(weight.shape[0]):
-            matrix = weight[n].to(inputs.dtype)
-            for start in range(0, hidden.shape[0], block_rows):
-                rows = slice(start, start + block_rows)
-                log_probs = (inputs[rows] @ matrix.t()).to(wide).add_(bias[n]).log_softmax(-1)
-                blocks = plan.blocks(n, weight.shape[0], rows)
-                gradient = None
-                if grads[0] is not None or grads[1] is not None:
-                    gradient = log_probs.exp().mul_(sum(block.scale for block in blocks))
-                for block in blocks:
-                    if isinstance(block.source, SoftCodes):
-                        total += _soft_block(block, log_probs, gradient, unit_grads[block.name])
-                    else:
-                        total += _hard_block(block, log_probs, gradient)
-                if gradient is not None:
-                    narrow = gradient.to(inputs.dtype)
-                    if grads[0] is not None:
-                        grads[0][rows] += (narrow @ matrix).to(wide)
-                    if grads[1] is not None:
-                        grads[1][n] += (narrow.t() @ inputs[rows]).to(wide)
-                        grads[2][n] += gradient.sum(0)
-        ctx.save_for_backward(*[grad for grad in grads if grad is not None])
-        ctx.dtypes = [t.dtype if grad is not None else None for t, grad in zip(tensors, grads)]
-        return total.to(wide)
-
-    @staticmethod
-    def backward(ctx, grad_total):
-        saved = iter(ctx.saved_tensors)
-        return (None, *[None if dtype is None else (grad_total * next(saved)).to(dtype) for dtype in ctx.dtypes])
+def _columns(source: Targets) -> int:
+    return source.num_columns if isinstance(source, SoftCodes) else source.shape[1]
 
 
-@dataclass
-class _Block:
-    """Some rows of one label column of one source."""
-
-    rows: slice
-    column: int
-    scale: float  # of its loss in the total
-    name: str
-    source: Targets
-    term: LossTerm
-
-    def add(self, key: str, value: Tensor):
-        getattr(self.term, key)[self.column] += value
-
-
-def _compute_dtype(hidden):
+def _compute_dtype(hidden: Tensor) -> torch.dtype:
     device = hidden.device.type
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden.dtype
-
-
-def _grads_by_source(targets, grads):
-    grads = iter(grads)
-    return {name: [next(grads) for _ in s.units] for name, s in targets.items() if isinstance(s, SoftCodes)}
-
-
-def _hard_block(block: _Block, log_probs, gradient) -> Tensor:
-    """Takes `scale * onehot` from the gradient of the logits; returns the scaled loss."""
-    codes = block.source[block.rows, block.column]
-    aimed = log_probs.gather(1, codes[:, None])
-    block.add("correct", (aimed >= log_probs.amax(-1, keepdim=True)).sum())
-    block.term.codes[block.rows, block.column] = codes
-    _take_codes(gradient, codes, block.scale)
-    return _add_loss(block, -aimed)
-
-
-def _take_codes(gradient, codes, scale):
-    if gradient is not None:
-        gradient.scatter_add_(1, codes[:, None], gradient.new_full((1, 1), -scale).expand(codes.shape[0], 1))
-
-
-def _add_loss(block: _Block, losses) -> Tensor:
-    loss = losses.sum().double()
-    block.add("loss_sum", loss)
-    return block.scale * loss
-
-
-def _soft_block(block: _Block, log_probs, gradient, unit_grads) -> Tensor:
-    """Takes `scale * y` from the gradient of the logits, adds that through y to the unit vectors'; returns the loss."""
-    source = block.source
-    soft, entropy, nearest, sampled = source.block(block.rows, block.column, log_probs.dtype)
-    block.add("correct", (grouped_argmax(log_probs) == nearest).sum())
-    block.add("sampled_nearest", (nearest == sampled).sum())
-    block.add("entropy_sum", entropy.sum().double())
-    block.term.codes[block.rows, block.column] = nearest
-    products = soft * log_probs
-    expected = products.sum(-1, keepdim=True)
-    if source.straight_through:
-        _take_codes(gradient, sampled, block.scale)
-        loss = _add_loss(block, -log_probs.gather(1, sampled[:, None]))
-    else:
-        if gradient is not None:
-            gradient.add_(soft, alpha=-block.scale)
-        loss = _add_loss(block, -expected)
-    layer, n = divmod(block.column, source.codebooks[0].shape[0])
-    if unit_grads[layer] is not None:
-        slopes = products.addcmul_(soft, expected, value=-1.0)  # of -loss in the logits of y
-        _, codebook = source.column(block.column)
-        unit_grads[layer][block.rows, n] -= block.scale * source.sharpness * (slopes @ codebook.to(slopes.dtype))
-    return loss

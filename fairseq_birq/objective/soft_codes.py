@@ -1,8 +1,8 @@
 """Distributions over codes that are never whole in memory: what makes them, and one block of them."""
 
 import functools
-from dataclasses import dataclass
-from typing import List, Tuple
+from dataclasses import dataclass, replace
+from typing import Iterator, List
 
 import numpy as np
 import torch
@@ -37,22 +37,41 @@ class SoftCodes:
         layer, n = divmod(index, num_codebooks)
         return self.units[layer][:, n], self.codebooks[layer][n]
 
-    @property
-    def sharpness(self) -> float:
-        """The logits of y are this times `c_v . u`, plus noise and a constant."""
-        return 2.0 * self.score_scale / self.temperature
+    def of_frames(self, rows: slice, units: Iterator[Tensor]) -> "SoftCodes":
+        """The labels of some frames only. units: next come their unit vectors (R, N, D), layer by layer."""
+        return replace(self, units=[next(units) for _ in self.units], offsets=self.offsets[rows])
 
-    def block(self, rows: slice, index: int, dtype: torch.dtype) -> Tuple[Tensor, Tensor, Tensor, Tensor]:
-        """R frames of one label column: labels (R, V); their entropies in nats, nearest and sampled codes, (R,) each."""
+    def labels(self, index: int, dtype: torch.dtype) -> "SoftLabels":
+        """All labels of one column, differentiable in `units`.
+
+        As both sides are unit vectors, `-||c_v - u||^2 = 2 c_v . u - 2`, and the constant is nothing to a softmax. What
+        happens to the logits without a gradient is done in place, as they are the largest arrays there are.
+        """
         unit, codebook = (tensor.to(dtype) for tensor in self.column(index))
-        logits = (self.sharpness * unit[rows]) @ codebook.t()  # but for a constant, and without noise
-        nearest = grouped_argmax(logits)
-        logits.add_(gumbel_rows(self.offsets[rows, index], codebook.shape[0], dtype), alpha=1.0 / self.temperature)
-        sampled = grouped_argmax(logits)
-        top = logits.gather(1, sampled[:, None])
-        soft = logits.clamp_(min=top + _LOG_FLOOR).softmax(-1)
-        log_total = top - soft.gather(1, sampled[:, None]).log()  # logsumexp of the logits
-        return soft, log_total.squeeze(1) - logits.mul_(soft).sum(-1), nearest, sampled
+        logits = (2.0 * self.score_scale / self.temperature * unit) @ codebook.t()
+        with torch.no_grad():
+            nearest = grouped_argmax(logits)
+            logits.add_(gumbel_rows(self.offsets[:, index], codebook.shape[0], dtype), alpha=1.0 / self.temperature)
+            sampled = grouped_argmax(logits)
+            top = logits.gather(1, sampled[:, None])
+            logits.clamp_(min=top + _LOG_FLOOR)
+        y = logits.softmax(-1)
+        with torch.no_grad():
+            log_total = top - y.gather(1, sampled[:, None]).log()  # logsumexp of the logits
+            entropy = log_total.squeeze(1) - logits.mul_(y).sum(-1)
+        if self.straight_through:
+            y = (y - y.detach()).scatter_add(1, sampled[:, None], y.new_ones(y.shape[0], 1))
+        return SoftLabels(y, entropy, nearest, sampled)
+
+
+@dataclass
+class SoftLabels:
+    """R frames of one label column."""
+
+    y: Tensor  # (R, V) float: the distributions; with `straight_through` the sampled code, and the distribution's gradient
+    entropy: Tensor  # (R,) of the distributions, in nats
+    nearest: Tensor  # (R,) int64: the code without noise
+    sampled: Tensor  # (R,) int64: the code with noise
 
 
 @functools.lru_cache(maxsize=8)

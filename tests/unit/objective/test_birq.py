@@ -7,7 +7,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairseq_birq.objective.losses import masked_code_loss
+from fairseq_birq.objective.diversity_loss import diversity_loss
+from fairseq_birq.objective.heads import CodebookHeads
+from fairseq_birq.objective.losses import F as F_of
+from fairseq_birq.objective.losses import G, masked_code_loss, penalty_form, pretraining_loss
 from fairseq_birq.objective.masking import gumbel_offsets, utterance_keys
 from fairseq_birq.objective.soft_codes import SoftCodes, grouped_argmax, gumbel_rows, gumbel_table
 from tests.unit.test_model import batch, build
@@ -66,6 +69,25 @@ def test_f_and_g_and_all_gradients_equal_the_equations():
         assert torch.allclose(ours, theirs, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("straight_through", [False, True])
+def test_blocks_of_any_size_have_the_gradient_of_f_and_g_in_one_piece(straight_through):
+    """The printed functions by themselves, with autograd over all frames at once."""
+    hidden, weight, bias, unit, codebook, codes = example(frames=11)
+    soft = soft_codes(unit, codebook, straight_through)
+    whole = 0.0
+    for n in range(weight.shape[0]):
+        log_p = (hidden @ weight[n].t() + bias[n]).log_softmax(-1)
+        losses = {"raw_input": G(log_p, codes[:, n]), "own_layer": F_of(log_p, soft.labels(n, torch.float64).y)}
+        whole = whole + penalty_form(losses, WEIGHTS) / weight.shape[0]
+    leaves = (hidden, weight, bias, unit)
+    expected = torch.autograd.grad(whole, leaves)
+    for block_bytes in (1, 300, 1 << 20):
+        total, _ = masked_code_loss(hidden, weight, bias, {"raw_input": codes, "own_layer": soft}, WEIGHTS, block_bytes)
+        assert torch.allclose(total, whole, rtol=1e-12)
+        for ours, theirs in zip(torch.autograd.grad(total, leaves), expected):
+            assert torch.allclose(ours, theirs, rtol=1e-10, atol=1e-12)
+
+
 def test_gradient_of_f_agrees_with_finite_differences_through_the_labels():
     hidden, weight, bias, unit, codebook, _ = example()
 
@@ -107,11 +129,11 @@ def test_sharp_labels_equal_the_softmax_without_denormal_numbers():
     targets = SoftCodes([unit], [codebook], torch.rand(50, 1, dtype=torch.float64, generator=generator), 40.0, TAU)
     scores = -40.0 * (codebook[0].double() - unit[:, 0, None].double()).pow(2).sum(-1)
     exact = ((scores + gumbel_rows(targets.offsets[:, 0], 512, torch.float64)) / TAU).softmax(-1)
-    soft, entropy, _, _ = targets.block(slice(None), 0, torch.float32)
+    labels = targets.labels(0, torch.float32)
     tiny = torch.finfo(torch.float32).tiny
-    assert (exact < tiny).float().mean() > 0.1 and soft.min() > tiny
-    assert torch.allclose(soft.double(), exact, atol=1e-4)
-    assert torch.allclose(entropy.double(), -torch.special.xlogy(exact, exact).sum(-1), atol=1e-3)
+    assert (exact < tiny).float().mean() > 0.1 and labels.y.min() > tiny
+    assert torch.allclose(labels.y.double(), exact, atol=1e-4)
+    assert torch.allclose(labels.entropy.double(), -torch.special.xlogy(exact, exact).sum(-1), atol=1e-3)
 
 
 def test_noise_is_gumbel_and_rows_are_uncorrelated():
@@ -130,6 +152,21 @@ def test_codes_are_sampled_with_their_softmax_probabilities():
     sampled = grouped_argmax(scores + gumbel_rows(offsets, 4, torch.float64))
     shares = torch.bincount(sampled, minlength=4) / 40000
     assert torch.allclose(shares.double(), scores.softmax(-1), atol=0.01)
+
+
+def test_the_weighted_sum_is_of_all_heads_and_of_the_reward():
+    """w1 F + w2 G with a head each, and w1 x diversity_weight x the reward; a head that nobody uses has a zero gradient."""
+    hidden, weight, bias, unit, codebook, codes = example()
+    heads = {name: CodebookHeads(3, 5, 2).double() for name in ("raw_input", "own_layer", "unused")}
+    targets, own_heads = {"raw_input": codes, "own_layer": soft_codes(unit, codebook)}, {name: name for name in heads}
+    loss, terms = pretraining_loss(hidden, heads, own_heads, targets, WEIGHTS, {"own_layer": 3.0}, 1000)
+    f, g = (terms[name].loss_sum.mean() for name in ("own_layer", "raw_input"))
+    reward = diversity_loss(targets["own_layer"], 1000)
+    assert torch.allclose(loss.double(), 0.1 * f + 2.4 * g + 0.1 * 3.0 * reward) and reward.detach().abs() > 0.1
+    assert torch.equal(terms["own_layer"].diversity_loss, reward.detach()) and terms["raw_input"].diversity_loss is None
+    loss.backward()
+    gradients = {name: head.weight.grad.abs().max() for name, head in heads.items()}
+    assert gradients["unused"] == 0 and min(gradients["raw_input"], gradients["own_layer"]) > 0
 
 
 def birq(**own_layer):
