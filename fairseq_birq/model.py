@@ -1,7 +1,7 @@
 """Door: model `birq`. One encoder on masked input, any mix of target sources on the unmasked input."""
 
 from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from fairseq.models import BaseFairseqModel, register_model
@@ -196,9 +196,18 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         """Called by fairseq before every forward of training, and before a checkpoint's state is loaded."""
         super().set_num_updates(num_updates)
         self.num_updates = num_updates
-        for name, source in self.targets.items():
-            if source.update(self.speech_encoder, num_updates) and source.reset_heads:
-                self.heads[self.head_names[name]].redraw(self.seed, source.stage)
+        for name in self.renew_targets(num_updates):
+            self.renew_heads(name)
+
+    def renew_targets(self, num_updates: int) -> List[str]:
+        """All sources follow the encoder; the names of those that begin a stage. The same count again changes nothing."""
+        return [name for name, source in self.targets.items() if source.update(self.speech_encoder, num_updates)]
+
+    def renew_heads(self, name: str) -> None:
+        """New weights for the head of a source whose stage began, if it wants them."""
+        source = self.targets[name]
+        if source.reset_heads:
+            self.heads[self.head_names[name]].redraw(self.seed, source.stage)
 
 
 def _target_encoder(path):

@@ -54,6 +54,9 @@ class AudioTask(FairseqTask):
             raise UserError(f"{whose} is of model {name!r}, but this task knows {' and '.join(sorted(MODELS))} only")
         return super().build_model(cfg, from_checkpoint)
 
+    def check_trainer(self, trainer):
+        """Called once, when fairseq has built everything. Raises UserError for parts that do not fit together."""
+
     def train_step(self, sample, model, criterion, *args, **kwargs):
         if self.run.is_training:
             criterion = self.run.bad_updates.watched(criterion)

@@ -11,7 +11,7 @@ from fairseq_birq.data.dataset import IDS_PER_PART, AudioDataset
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.data.mixture import MixtureDataset
 from fairseq_birq.doors.audio_task import AudioTask
-from fairseq_birq.doors.stages import begin_update
+from fairseq_birq.doors.stages import begin_update, check_same_stages
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.tools.probes.while_training import TrainingProbe
 
@@ -75,9 +75,12 @@ class PretrainingTask(AudioTask):
             first_id=first_id,
         )
 
+    def check_trainer(self, trainer):
+        check_same_stages(trainer.get_model(), trainer.lr_scheduler)
+
     @reports_user_errors
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):
-        """As in fairseq; where the model begins a stage, the optimizer does too."""
+        """As in fairseq; first a stage begins, if one does."""
         if not sample.get("user_error"):
             begin_update(model, optimizer, update_num)
         return super().train_step(sample, model, criterion, optimizer, update_num, ignore_grad, **kwargs)

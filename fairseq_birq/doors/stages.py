@@ -1,7 +1,7 @@
-"""Door: learning-rate schedule `birq_stages`, and what the optimizer does when the targets' stage changes.
+"""Door: the stages of Latent-RQ (PMLR 312:78-93, 2026, section 3): `begin_update`, and learning-rate schedule `birq_stages`.
 
-Stages begin with the first forward after a target update: the model renews its targets in `set_num_updates`, and the
-optimizer follows it here. So a checkpoint at that very update still holds the stage before, whole.
+A stage begins just before the first forward after a target update. So a checkpoint at that very update still holds the
+stage before, whole.
 """
 
 from bisect import bisect_right
@@ -27,11 +27,12 @@ class StageSchedule(FairseqLRScheduler):
     def __init__(self, cfg: StageScheduleConfig, optimizer):
         super().__init__(cfg, optimizer)
         self.peak = optimizer.get_lr()
-        optimizer.target_updates = checked_target_updates(cfg.target_updates, "lr_scheduler.target_updates")
+        self.target_updates = checked_target_updates(cfg.target_updates, "lr_scheduler.target_updates")
         self.starts = [0, *(cfg.target_updates if cfg.restart_schedule else ())]
         self.lengths = _stage_lengths(cfg, self.starts)
 
     def lr_at(self, num_updates: int) -> float:
+        """Of the update after `num_updates`; a function of that count alone, so it is right after a resume."""
         stage = bisect_right(self.starts, num_updates) - 1
         since, warmup, length = num_updates - self.starts[stage], self.cfg.warmup_updates, self.lengths[stage]
         if warmup > 0 and since <= warmup:
@@ -66,30 +67,37 @@ def _stage_lengths(cfg, starts) -> List[int]:
 
 
 def begin_update(model, optimizer, num_updates: int) -> None:
-    """Tell the model how many updates it has had; where a stage of its targets begins, the optimizer forgets the last one.
+    """Before every update: where a stage of Latent-RQ begins, what its paper lists (PMLR 312:78-93, 2026, section 3) is new.
+
+    The same count again changes nothing. Each piece has a setting that keeps it: `reset_heads` and `reset_optimizer` of
+    `model.targets.snapshot`, and `lr_scheduler.restart_schedule`.
 
     Args:
         model: a `BirqModel`, wrapped for data-parallel training or not.
         optimizer: fairseq's, with or without float32 copies of the parameters.
+        num_updates: the updates that the model has had.
+    """
+    for source in model.renew_targets(num_updates):  # targets: the frozen copy is that of today's encoder
+        model.renew_heads(source)  # heads: new random weights
+        renew_float32_copies(optimizer)  # and their float32 copies, where fp16 or bf16 training has any
+        if model.targets[source].reset_optimizer:
+            clear_state(optimizer)  # optimizer: no moments
+        # learning rate: `StageSchedule.lr_at` counts from the first update of the stage, without being told
+
+
+def check_same_stages(model, schedule) -> None:
+    """Called once, when fairseq has built both.
 
     Raises:
-        UserError: the learning-rate schedule is of other stages.
+        UserError: the learning rate and the targets would begin their stages at different updates.
     """
-    staged = model.staged
-    if staged is None:
+    if not isinstance(schedule, StageSchedule) or model.staged is None:
         return
-    scheduled = getattr(optimizer, "target_updates", staged.target_updates)
-    if scheduled != staged.target_updates:
+    if schedule.target_updates != model.staged.target_updates:
         raise UserError(
-            f"`lr_scheduler.target_updates` is {list(scheduled)}, but `model.targets.snapshot.target_updates` is "
-            f"{list(staged.target_updates)}: make them equal (`lr_scheduler.restart_schedule: false` switches restarts off)"
+            f"`lr_scheduler.target_updates` is {list(schedule.target_updates)}, but `model.targets.snapshot.target_updates` is "
+            f"{list(model.staged.target_updates)}: make them equal (`lr_scheduler.restart_schedule: false` switches restarts off)"
         )
-    stage = staged.stage
-    model.set_num_updates(num_updates)
-    if staged.stage != stage:
-        renew_float32_copies(optimizer)
-        if staged.reset_optimizer:
-            clear_state(optimizer)
 
 
 def clear_state(optimizer) -> None:

@@ -51,6 +51,7 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
         check_found(cfg, trainer, found)
         trainer.written_by = found and found["processes"]
     result = load_checkpoint(cfg, trainer, **passthrough_args)
+    trainer.task.check_trainer(trainer)
     updates, wanted = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if wanted and updates >= wanted:
         logger.info(f"the run in {cfg.save_dir} has had its {updates} updates; raise `optimization.max_update` to go on")

@@ -74,6 +74,7 @@ def run(cfg, found, ready):
     found.set(stage="optimizer")
     trainer = trainer.Trainer(cfg, task, model, criterion)
     trainer.optimizer  # noqa: B018  builds it, and the learning-rate schedule
+    task.check_trainer(trainer)
     found.set(stage="step")
     ready()
     Steps(cfg, task.dataset(cfg.dataset.train_subset), trainer, found).measure()

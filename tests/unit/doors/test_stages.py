@@ -11,7 +11,7 @@ from fairseq.optim.lr_scheduler.polynomial_decay_schedule import PolynomialDecay
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import StageScheduleConfig
-from fairseq_birq.doors.stages import StageSchedule, begin_update
+from fairseq_birq.doors.stages import StageSchedule, begin_update, check_same_stages
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.patches.master_weights import renew_float32_copies
@@ -108,12 +108,11 @@ def test_step_counts_of_parameter_groups_are_cleared_too():
 
 def test_a_schedule_of_other_stages_is_refused():
     model = latent_rq()
-    optimizer = adam(trained(model))
-    schedule(optimizer, target_updates=[3, 7], warmup_updates=1)
     with pytest.raises(UserError, match=r"`lr_scheduler.target_updates` is \[3, 7\].*`model.targets.snapshot.target_updates`"):
-        begin_update(model, optimizer, 0)
-    schedule(optimizer, target_updates=[3, 6], warmup_updates=1)
-    begin_update(model, optimizer, 0)
+        check_same_stages(model, schedule(target_updates=[3, 7], warmup_updates=1))
+    check_same_stages(model, schedule(target_updates=[3, 6], warmup_updates=1))
+    check_same_stages(model, fairseqs(50))
+    check_same_stages(latent_rq(use=["raw_input"]), schedule(target_updates=[3, 7], warmup_updates=1))
 
 
 def half_optimizer(parameters, **common):
