@@ -1,9 +1,15 @@
-"""Numbers that tell whether codes are healthy, from how often each code occurred."""
+"""Numbers that tell whether codes are healthy, and the alarm for those that are not."""
 
+import logging
 import math
+from typing import Dict, Hashable, Mapping, Tuple
 
 import torch
 from torch import Tensor
+
+from fairseq_birq.errors import UserError
+
+logger = logging.getLogger(__name__)
 
 
 def entropy(histogram: Tensor) -> Tensor:
@@ -55,3 +61,68 @@ def normalised_mutual_information(a: Tensor, b: Tensor) -> Tensor:
     first, second = (entropy(count) for count in counts)
     both = first + second
     return torch.where(both > 0, 2 * (both - entropy(pairs)) / both.clamp(min=1e-12), torch.zeros_like(both))
+
+
+class Churn:
+    """Remembers the codes of batches that come again, as those of a validation set do, with the same masks."""
+
+    def __init__(self):
+        self._codes = {}
+
+    def of_batch(self, source: str, batch: Hashable, codes: Tensor) -> Tuple[Tensor, int]:
+        """How many frames have another code than when the batch came last, and of how many.
+
+        Args:
+            source: whose codes they are.
+            batch: tells the batch from all others.
+            codes: (M, N) int64.
+
+        Returns:
+            () float64, the mean over N of the frames that changed, and M; two zeros where there is nothing to compare.
+        """
+        before = self._codes.get((source, batch))
+        self._codes[source, batch] = codes
+        if before is None or before.shape != codes.shape:
+            return codes.new_zeros((), dtype=torch.float64), 0
+        return (before != codes).double().mean(1).sum(), codes.shape[0]
+
+
+class CollapseAlarm:
+    """Warns, or stops the run, when the codes of a source stay few.
+
+    Args:
+        min_perplexity: the alarm's bound; 0: there is no alarm.
+        patience: so many updates in a row must lie below it.
+        stop: raise instead of warning.
+    """
+
+    def __init__(self, min_perplexity: float, patience: int, stop: bool):
+        self.min_perplexity, self.patience, self.stop = min_perplexity, patience, stop
+        self._updates_below: Dict[str, int] = {}
+
+    def watch(self, histograms: Mapping[str, Tensor]) -> None:
+        """Look at the codes of one update. histograms: per source (N, V) counts of all processes.
+
+        Raises:
+            UserError: `stop`, and the alarm rings.
+        """
+        if self.min_perplexity <= 0:
+            return
+        for source, histogram in histograms.items():
+            if histogram.sum() > 0:
+                self._watch(source, float(perplexity(histogram).mean()))
+
+    def _watch(self, source, value):
+        below = self._updates_below.get(source, 0) + 1 if value < self.min_perplexity else 0
+        rings = below >= self.patience
+        self._updates_below[source] = 0 if rings else below
+        if not rings:
+            return
+        message = (
+            f"the codes of target source `{source}` have collapsed: perplexity {value:.1f} is below "
+            f"{self.min_perplexity} for {self.patience} updates. Look at `quantizer_norm`, the "
+            "quantizer's seed and the features before you train on."
+        )
+        if self.stop:
+            raise UserError(message)
+        logger.warning(message)

@@ -72,7 +72,7 @@ REPLACED = (
     ),
     Patch(
         "fairseq.logging.meters:CodeHistogramMeter",
-        "doors.criterion:meter_of_code_histograms",
+        "doors.code_logging:meter_of_code_histograms",
         "The meter that perplexity is read from can be restored from a checkpoint.",
         "fairseq looks up the class of a saved meter by its name in this module, and drops what it does not find.",
         "Nothing: a name that fairseq does not have.",

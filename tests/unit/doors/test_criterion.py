@@ -6,7 +6,8 @@ import pytest
 import torch
 from fairseq.logging import metrics
 
-from fairseq_birq.doors.criterion import BirqCriterion, CodeHistogramMeter
+from fairseq_birq.doors.code_logging import CodeHistogramMeter
+from fairseq_birq.doors.criterion import BirqCriterion
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import PretrainingOutput
 from fairseq_birq.objective.losses import LossTerm

@@ -5,7 +5,17 @@ import math
 import pytest
 import torch
 
-from fairseq_birq.objective.code_health import bits_per_second, entropy, perplexity, repeated_share, top_share, used_share
+from fairseq_birq.errors import UserError
+from fairseq_birq.objective.code_health import (
+    Churn,
+    CollapseAlarm,
+    bits_per_second,
+    entropy,
+    perplexity,
+    repeated_share,
+    top_share,
+    used_share,
+)
 
 
 def test_known_values():
@@ -32,3 +42,24 @@ def test_repeats_do_not_reach_over_utterances():
 
 def test_four_equal_codes_at_25_hz_are_50_bits_per_second():
     assert bits_per_second(torch.tensor([[3, 3, 3, 3], [7, 0, 0, 0]]), 25.0).tolist() == pytest.approx([50.0, 0.0])
+
+
+def test_churn_compares_a_batch_with_itself_only():
+    churn, codes = Churn(), torch.tensor([[0, 1], [2, 3], [4, 5]])
+    assert churn.of_batch("raw_input", "first", codes)[1] == 0
+    changed, compared = churn.of_batch("raw_input", "first", torch.tensor([[0, 1], [2, 0], [0, 0]]))
+    assert float(changed) == 1.5 and compared == 3  # half of one frame's codes and all of another's
+    assert churn.of_batch("raw_input", "second", codes)[1] == churn.of_batch("own_layer", "first", codes)[1] == 0
+    assert churn.of_batch("raw_input", "first", codes[:2])[1] == 0  # other frames
+
+
+def test_the_alarm_rings_for_one_source_after_updates_in_a_row_and_begins_to_count_again():
+    alarm = CollapseAlarm(min_perplexity=1.5, patience=2, stop=True)
+    few, many, none = torch.tensor([[8, 0]]), torch.tensor([[4, 4]]), torch.tensor([[0, 0]])
+    alarm.watch({"raw_input": few, "own_layer": many})
+    alarm.watch({"raw_input": many, "own_layer": few})
+    alarm.watch({"raw_input": few, "own_layer": none})  # nothing counted says nothing
+    with pytest.raises(UserError, match="`own_layer` have collapsed"):
+        alarm.watch({"own_layer": few})
+    alarm.watch({"own_layer": few})
+    CollapseAlarm(min_perplexity=0.0, patience=1, stop=True).watch({"raw_input": few})
