@@ -91,7 +91,9 @@ class OwnLayerConfig(FairseqDataclass):
     score_scale: float = _help(20.0, "factor on -||c - z||^2 before the Gumbel-softmax")
     temperature: float = _help(0.5, "tau of the Gumbel-softmax")
     straight_through: bool = _help(False, "the sampled code as label with the distribution's gradient; else the distribution")
-    target_grad_scale: float = _help(1.0, "factor on the gradient through the labels: 1 = the paper, 0 = detached")
+    target_grad_scale: float = _help(
+        1.0, "factor on the gradient through the labels, the reward's too: 1 = the paper, 0 = detached"
+    )
     target_dropout: bool = _help(False, "dropout in the unmasked pass")
     diversity_weight: float = _help(0.0, "reward for varied labels, as a factor beside F; not in the paper")
     shared_codebook: bool = _help(True, "the anchor's codebook; else one of its own")

@@ -30,7 +30,8 @@ class MovingAverageTargets(FrozenEncoderTargets):
     """Hard codes of an exponential moving average of the encoder, in place of Latent-RQ's snapshot.
 
     The decay grows linearly over the first updates as in data2vec (Baevski et al. 2022, arXiv 2202.03555, section 3.3);
-    the average begins as a copy of the encoder.
+    the average begins as a copy of the encoder. In fp16 and bf16 training it follows the rounded weights that compute, not
+    the optimizer's float32 copies of them.
 
     Args:
         encoder, layers, normalisations, quantizers: see `FrozenEncoderTargets`.

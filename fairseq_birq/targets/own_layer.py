@@ -23,7 +23,8 @@ class OwnLayerTargets(TargetSource):
         score_scale: factor on `-|| c - norm(A z) ||^2`; without one, Gumbel noise drowns the scores.
         temperature: tau.
         straight_through: the sampled code as the label, the distribution's gradient.
-        target_grad_scale: factor on the gradient that reaches theta through the labels; 1 = the paper, 0 = detached.
+        target_grad_scale: factor on the gradient that reaches theta through the labels; 1 = the paper, 0 = detached. The
+            reward for varied labels has no other road, so this is a factor on its gradient too.
         target_dropout: compute the hidden states with dropout.
         diversity_weight: how much the model adds of `diversity_loss`, relative to F.
     """
