@@ -31,7 +31,7 @@ def G(log_p: Tensor, codes: Tensor) -> Tensor:
 
 def F(log_p: Tensor, labels: Tensor) -> Tensor:
     """`sum_t - sum_v y_tv log p(v | x~)_t`: the gradient goes through p and through y. log_p, labels: (R, V) float."""
-    return -torch.dot(labels.flatten(), log_p.flatten())
+    return -(labels * log_p).sum()
 
 
 def penalty_form(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -129,7 +129,7 @@ class _Work:
     block_bytes: int
 
     def blocks(self, num_frames: int, num_codes: int) -> List[slice]:
-        """Rows whose logits fit into the budget; soft labels hold three more arrays of that size."""
+        """Rows whose logits fit into the budget; beside soft labels more arrays of that size are alive at once."""
         arrays = 4 if any(isinstance(source, SoftCodes) for source in self.targets.values()) else 1
         size = max(1, self.block_bytes // (4 * arrays * num_codes))
         return [slice(start, start + size) for start in range(0, num_frames, size)]
