@@ -16,7 +16,7 @@ from fairseq.trainer import Trainer
 from omegaconf import OmegaConf
 
 from fairseq_birq import patches
-from fairseq_birq.doors.criterion import CodeHistogramMeter
+from fairseq_birq.doors.code_logging import CodeHistogramMeter
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches import loading, saving
 from fairseq_birq.patches.resuming import HARMFUL, check_settings
