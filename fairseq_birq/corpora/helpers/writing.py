@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from fairseq_birq.corpora.helpers.collection import Report, hours, unit_of
+from fairseq_birq.corpora.helpers.collection import Report, Utterance, hours, unit_of
 from fairseq_birq.data.files import write_lines
 from fairseq_birq.data.manifest import write_manifest, write_rates
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
@@ -27,6 +27,7 @@ def write(
     known_splits: Sequence[str] = ("train", "valid"),
     unions: Optional[Dict[str, Sequence[str]]] = None,
     expected: Optional[Dict[str, Expected]] = None,
+    dictionary: Optional[str] = None,
 ) -> List[str]:
     """Write `<split>.tsv` of every split, with transcripts also `.wrd`, `.ltr` and `dict.ltr.txt`.
 
@@ -34,8 +35,9 @@ def write(
 
     root: absolute folder, to which the utterances' paths are relative
     known_splits: all that this corpus may write; an old one that is not written now could overlap and is refused
-    unions: more manifests, each of several splits together
+    unions: see `with_unions`
     expected: published sizes by the name of a split
+    dictionary: the split whose letters dict.ltr.txt counts, as its training set; all if None
 
     Returns:
         Lines that say what is there, what was left out, what was written and where a size is not the published one.
@@ -43,12 +45,9 @@ def write(
     Raises:
         UserError: nothing is left, or an old manifest is in the way.
     """
-    parts = {split: utterances for split, utterances in report.splits.items() if utterances}
+    parts = with_unions(report, unions or {})
     if not parts:
         raise UserError("\n".join([f"{root}: no utterance is left", *report.lines()]))
-    for name, members in (unions or {}).items():
-        together = [utterance for member in members for utterance in parts.get(member, [])]
-        parts.update({name: together} if together else {})
     for name in [*known_splits, *(unions or {})]:
         stale = Path(out) / f"{name}.tsv"
         if name not in parts and stale.exists():
@@ -56,11 +55,24 @@ def write(
     Path(out).mkdir(parents=True, exist_ok=True)
     _write_left_out(out, report)
     lines = report.lines() + [_write_split(out, root, split, utterances) for split, utterances in parts.items()]
-    texts = [utterance.text for utterance in report.utterances if utterance.text is not None]
+    lettered = report.utterances if dictionary is None else parts.get(dictionary, [])
+    texts = [utterance.text for utterance in lettered if utterance.text is not None]
     if texts:
         write_letter_dictionary(out, texts)
     measured = [split for split in parts if split in (expected or {})]
     return lines + [compare(split, len(parts[split]), hours(parts[split]), expected[split]) for split in measured]
+
+
+def with_unions(report: Report, unions: Dict[str, Sequence[str]]) -> Dict[str, List[Utterance]]:
+    """Splits that are not empty, and sets of several of them together, sorted by path.
+
+    unions: name -> its members, earlier unions among them. One with the name of a split replaces it.
+    """
+    parts = {split: utterances for split, utterances in report.splits.items() if utterances}
+    for name, members in unions.items():
+        together = [utterance for member in members for utterance in parts.get(member, [])]
+        parts.update({name: sorted(together, key=lambda item: item.path)} if together else {})
+    return parts
 
 
 def compare(split: str, num_utterances: int, num_hours: float, real: Expected) -> str:
