@@ -8,9 +8,10 @@ and the manual annotations (ami_public_manual_1.6.1 or 1.6.2, unpacked in FOLDER
 Written: `train`, `valid` (the dev set), `test_ihm` and `test_sdm` (the eval set). With --mic both `train` and
 `valid` hold both microphones. An utterance is a stretch of a long file, cut and spelled as in Kaldi's recipe (see ami_text).
 
-Meetings: the Full-corpus-ASR partition of http://groups.inf.ed.ac.uk/ami/corpus/datasets.shtml, as in Kaldi's
-egs/ami/s5/local/split_{train,dev,eval}.orig. Sizes: utterances of ihm from the dataset card edinburghcstr/ami (made by
-Kaldi's recipe from annotations 1.6.1), numbers of files from Kaldi's egs/ami/s5b/local. Not checked on the real corpus.
+Meetings: the lists of manifests/ami, which are the Full-corpus-ASR partition of
+http://groups.inf.ed.ac.uk/ami/corpus/datasets.shtml, as in Kaldi's egs/ami/s5/local/split_{train,dev,eval}.orig.
+Sizes: utterances of ihm from the dataset card edinburghcstr/ami (made by Kaldi's recipe from annotations 1.6.1), numbers of
+files from Kaldi's egs/ami/s5b/local. Not checked on the real corpus.
 """
 
 import re
@@ -20,6 +21,7 @@ from typing import Dict, List, Optional, Sequence
 
 from fairseq_birq.corpora.helpers.ami_text import read_annotations
 from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.corpora.helpers.lists import read_list
 from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder, find_audio, usable
 from fairseq_birq.corpora.helpers.segments import add_segment
 from fairseq_birq.corpora.helpers.writing import Expected, write
@@ -34,15 +36,7 @@ _SOURCE = "edinburghcstr/ami"
 SIZES = {"train": Expected(_SOURCE, 108502), "valid": Expected(_SOURCE, 13098), "test_ihm": Expected(_SOURCE, 12643)}
 SPLITS = ("train", "valid", "test_ihm", "test_sdm")
 
-# Each name stands for all meetings of its session: ES2011 for ES2011a to ES2011d.
-VALID = "ES2011 IB4001 IB4002 IB4003 IB4004 IB4010 IB4011 IS1008 TS3004".split()
-TEST = "EN2002 ES2004 IS1009 TS3003".split()
-TRAIN = (
-    "EN2001 EN2003 EN2004 EN2005 EN2006 EN2009 ES2002 ES2003 ES2005 ES2006 ES2007 ES2008 ES2009 ES2010 ES2012 ES2013 "
-    "ES2014 ES2015 ES2016 IB4005 IN1001 IN1002 IN1005 IN1007 IN1008 IN1009 IN1012 IN1013 IN1014 IN1016 IS1000 IS1001 "
-    "IS1002 IS1003 IS1004 IS1005 IS1006 IS1007 TS3005 TS3006 TS3007 TS3008 TS3009 TS3010 TS3011 TS3012"
-).split()
-SPLIT_OF_SESSION = {**dict.fromkeys(TRAIN, "train"), **dict.fromkeys(VALID, "valid"), **dict.fromkeys(TEST, "test")}
+LISTS = {"train": "ami/train.txt", "valid": "ami/dev.txt", "test": "ami/eval.txt"}
 
 
 def add_arguments(parser) -> None:
@@ -97,14 +91,19 @@ def _recordings(names: Sequence[str], pattern) -> Dict[str, tuple]:
     return {name: match.groups() for name, match in matches.items() if match}
 
 
+def split_of_meetings() -> Dict[str, str]:
+    """meeting, as ES2002a -> train, valid or test"""
+    return {meeting: split for split, name in LISTS.items() for meeting in read_list(name)}
+
+
 def _collect(report, root, microphone, recordings, segments, workers):
     """Every segment from its speaker's headset, or all speakers' from the one far microphone."""
     infos = usable(root, list(recordings), report, workers)
-    without_audio = set(segments)
+    without_audio, splits = set(segments), split_of_meetings()
     for name, info in infos.items():
         meeting, *channel = recordings[name]
         without_audio.discard(meeting)
-        split = SPLIT_OF_SESSION.get(meeting[:6])
+        split = splits.get(meeting)
         if split is None:
             report.leave_out("meeting of no set", name)
             continue

@@ -66,10 +66,10 @@ def test_spelling():
     assert normalise("Mm-hmm uh-huh anti-trust X_M_L I'm yes,no -") == "MM-HMM UH-HUH ANTI TRUST X. M. L I'M YES NO"
 
 
-def test_no_session_is_in_two_sets():
-    """Kaldi's split files have meetings of 46, 9 and 4 sessions."""
-    assert [len(part) for part in (ami.TRAIN, ami.VALID, ami.TEST)] == [46, 9, 4]
-    assert len(ami.SPLIT_OF_SESSION) == 59 and ami.SPLIT_OF_SESSION["IB4005"] == "train"
+def test_a_meeting_of_no_list_is_counted(tmp_path):
+    report = "\n".join(ami.make(out=str(tmp_path / "out"), **ami_tree(tmp_path / "in", ("ES2002a", "ES2011b", "IS1005d"))))
+    assert "left out    3, meeting of no set; first: IS1005d/audio/IS1005d.Headset-0.wav" in report
+    assert ami.split_of_meetings()["IB4005"] == "train" and ami.split_of_meetings()["ES2011b"] == "valid"
 
 
 def test_what_does_not_fit_together_is_counted(tmp_path):
