@@ -8,17 +8,19 @@ terminal. Its splits share no audio, except that `CONTAINS`, if it has one, says
 from pathlib import Path
 from typing import List, Optional
 
-from fairseq_birq.corpora import ami, audio_folder, demo, kaldi, lhotse, libri_light, librispeech, yodas
+from fairseq_birq.corpora import ami, audio_folder, demo, fsdd, kaldi, lhotse, libri_light, librispeech, mboshi, yodas
 from fairseq_birq.corpora.helpers.zip_shards import pack
 
 CORPORA = {
     "ami": ami,
     "audio_folder": audio_folder,
     "demo": demo,
+    "fsdd": fsdd,
     "kaldi": kaldi,
     "lhotse": lhotse,
     "libri_light": libri_light,
     "librispeech": librispeech,
+    "mboshi": mboshi,
     "yodas": yodas,
 }
 

@@ -71,8 +71,8 @@ def test_made_again_it_is_the_same_and_packed_it_holds_the_same(name, tmp_path):
     for out in ("first", "second"):
         make(name, str(tmp_path / out), **options)
     make(name, str(tmp_path / "second"), pack_zip=0.001, **options)
-    for path in (tmp_path / "first").iterdir():
-        assert (tmp_path / "second" / path.name).read_bytes() == path.read_bytes()
+    for path in (path for path in (tmp_path / "first").rglob("*") if path.is_file()):
+        assert (tmp_path / "second" / path.relative_to(tmp_path / "first")).read_bytes() == path.read_bytes()
     packed = splits(tmp_path / "second" / "zips")
     for split, manifest in splits(tmp_path / "first").items():
         assert list(packed[split].num_samples) == list(manifest.num_samples)
