@@ -3,7 +3,10 @@
 #   make env                       .venv with everything, pinned in requirements/main.txt
 #   make demo [DATA=/folder]       the whole way on synthesised speech, or pre-training on your recordings
 #   make test | test-legacy        the tests; the same with Python 3.10 and fairseq 0.12.2
-#   make lint | bench | clean
+#   make lint                      style, format and types
+#   make check                     lint and test: what CI runs
+#   make docs                      the documentation as a site, in build/site
+#   make bench | clean
 #
 # PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
 # PYTHON310=python3.10           the interpreter of .venv-legacy
@@ -12,7 +15,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help env demo test env-legacy test-legacy lint bench clean
+.PHONY: help env demo test env-legacy test-legacy lint check docs bench clean
 
 PYTHON ?= python3
 PYTHON310 ?=
@@ -20,11 +23,12 @@ TORCH ?= $(shell grep '^torch==' requirements/main.txt)
 METHOD ?= best_rq birq
 DATA ?=
 
-TESTS := -m "not slow and not gpu" -n 2 --dist loadfile tests
+TESTS := -n 2 --dist loadfile tests
 
 VENV := .venv
 LEGACY := .venv-legacy
 PEERS := build/bench-peers
+DOCS := build/docs-env
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LEGACY_PIP := $(LEGACY)/bin/python -m pip --disable-pip-version-check --no-input
@@ -61,9 +65,9 @@ $(VENV)/.stamp-fairseq: $(VENV)/.stamp-torch
 	$(PIP) install --no-build-isolation --no-deps $$(grep '^fairseq-fixed==' requirements/main.txt)
 	@touch $@
 
-$(VENV)/.stamp-package: $(VENV)/.stamp-fairseq setup.py requirements/main.txt
+$(VENV)/.stamp-package: $(VENV)/.stamp-fairseq pyproject.toml requirements/main.txt
 	@echo "== 4/4 fairseq_birq and what it needs"
-	$(PIP) install --no-build-isolation -c requirements/main.txt -e '.[dev,export,parity]'
+	$(PIP) install --no-build-isolation -c requirements/main.txt -e '.[dev,export,parity,lint]'
 	$(BIN)/python -c 'import torch, fairseq; print("torch", torch.__version__, "fairseq", fairseq.__version__)'
 	@touch $@
 
@@ -94,7 +98,7 @@ $(LEGACY)/.stamp-fairseq: $(LEGACY)/.stamp-torch
 	$(LEGACY_PIP) install --no-deps $$(grep '^fairseq==' requirements/legacy.txt)
 	@touch $@
 
-$(LEGACY)/.stamp-package: $(LEGACY)/.stamp-fairseq setup.py requirements/legacy.txt
+$(LEGACY)/.stamp-package: $(LEGACY)/.stamp-fairseq pyproject.toml requirements/legacy.txt
 	@echo "== 4/4 fairseq_birq and what it needs"
 	$(LEGACY_PIP) install --no-build-isolation -c requirements/legacy.txt -e '.[dev]'
 	$(LEGACY)/bin/python -c 'import torch, fairseq; print("torch", torch.__version__, "fairseq", fairseq.__version__)'
@@ -120,6 +124,20 @@ test-legacy: env-legacy
 
 lint: env
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+check: lint test
+
+# The pages themselves, as they lie in the repository; only the installation needs a network.
+docs: $(DOCS)/.stamp
+	$(DOCS)/bin/mkdocs build --strict --quiet --clean
+	@echo "build/site/index.html"
+
+$(DOCS)/.stamp: requirements/docs.txt
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip --disable-pip-version-check --no-input install -r requirements/docs.txt
+	@touch $@
 
 bench: env $(PEERS)/.stamp
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/quantizer.py

@@ -13,3 +13,5 @@ from fairseq_birq.doors import (  # noqa: F401
     pretraining_task,
     stages,  # noqa: F401
 )
+
+__version__ = "0.2.0"

@@ -19,6 +19,8 @@ def test_codes_and_hidden_states_are_those_of_each_utterance_alone(tmp_path):
     own = {"layers": [1, 2]}
     cfg = tiny_config(BirqConfig, targets={"use": ["raw_input", "own_layer"], "own_layer": own})
     model = BirqModel.build_model(cfg).eval()
+    for normalisation in model.targets["own_layer"].normalisations:
+        normalisation.update(torch.randn(100, 16))  # statistics that training would have made
     codes, hidden = collect(model, tmp_path / "train.tsv", ["raw_input", "own_layer"], [0, 2])
     waves = [soundfile.read(str(tmp_path / "train" / f"{row:04d}.flac"), dtype="float32")[0] for row in range(len(SECONDS))]
     alone = [model.speech_encoder(torch.from_numpy(wave)[None]) for wave in waves]
