@@ -131,7 +131,8 @@ check: lint test
 
 # The pages themselves, as they lie in the repository; only the installation needs a network.
 docs: $(DOCS)/.stamp
-	$(DOCS)/bin/mkdocs build --strict --quiet --clean
+	@mkdir -p build/site-pages
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet --clean
 	@echo "build/site/index.html"
 
 $(DOCS)/.stamp: requirements/docs.txt
