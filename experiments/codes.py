@@ -1,6 +1,6 @@
 """What the codes of the raw input are worth, for each normalisation of the quantizer's input and several seeds.
 
-    python benchmarks/codes.py --data /data/mboshi
+    python experiments/codes.py --data /data/mboshi
 
 Perplexity, share of the most frequent code and share of codes in use are over the split `pretrain`; PNMI is over the
 frames of `dev` that carry a phone of `dev.limsi.phn`, with the PNMI of shuffled phones beside it: many codes on few

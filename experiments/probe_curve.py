@@ -1,6 +1,6 @@
 """How fast do encoders and labels get better? What every kept checkpoint of a table's pre-training runs says about phones.
 
-    python benchmarks/probe_curve.py examples/latent_rq/table.yaml --data /data --out runs/latent_rq_table \\
+    python experiments/probe_curve.py examples/latent_rq/table.yaml --data /data --out runs/latent_rq_table \\
         --runs utterance_frame latent_2 relabelled_1 --seeds 1 --json probe.json --picture probe.png
 
 After `quality.py` with the same table and --out, on runs that kept their checkpoints (`checkpoint.keep_interval_updates=-1`).

@@ -1,6 +1,6 @@
 """Run a table of experiments on real speech: pre-train, fine-tune, decode, and write the result table.
 
-    python benchmarks/quality.py examples/best_rq/table.yaml --data ../shared/data --out runs/best_rq_table --jobs 2
+    python experiments/quality.py examples/best_rq/table.yaml --data /data --out runs/best_rq_table --jobs 2
 
 The table's YAML names rows (a pre-training and a fine-tuning configuration with overrides) and seeds. With `labels_from`
 a pre-training step learns the codes of a layer of another step's encoder (staged relabelling). Every step is
@@ -266,7 +266,7 @@ def main():
                 futures[row["name"], seed] = pool.submit(run_row, row, seed, table, data, out, threads)
         results = {row["name"]: [f.result() for (name, _), f in futures.items() if name == row["name"]] for row in rows}
     if not args.no_write:
-        write_table(table, results, args.table.parent / "README.md", f"python benchmarks/quality.py {args.table}")
+        write_table(table, results, args.table.parent / "README.md", f"python experiments/quality.py {args.table}")
 
 
 if __name__ == "__main__":

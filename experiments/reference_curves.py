@@ -1,6 +1,6 @@
 """Keep the curves of pre-training runs as a reference that `birq-report` draws in grey behind new ones.
 
-    python benchmarks/reference_curves.py birq --title BiRQ --about "75 minutes of Mboshi, examples/birq/mboshi_small.yaml, \\
+    python experiments/reference_curves.py birq --title BiRQ --about "75 minutes of Mboshi, examples/birq/mboshi_small.yaml, \\
         two CPU cores" runs/birq/seed1 runs/birq/seed2
 
 Writes fairseq_birq/tools/report/reference_curves/NAME.json. The runs may differ by their seed only.

@@ -1,6 +1,6 @@
 """Which settings keep BiRQ's enhanced labels informative: short runs from one BEST-RQ encoder, and what came of each.
 
-    python benchmarks/regimes.py examples/birq/regimes.yaml --encoder CHECKPOINT --data /data --out runs/regimes --jobs 2
+    python experiments/regimes.py examples/birq/regimes.yaml --encoder CHECKPOINT --data /data --out runs/regimes --jobs 2
 
 Every regime of the YAML is a `fairseq-hydra-train` run that starts from the encoder of CHECKPOINT, with its overrides and
 the YAML's common ones. Afterwards: PNMI minus that of shuffled phones, and perplexity, of anchor and enhanced codes on
