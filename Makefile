@@ -132,7 +132,7 @@ check: lint test
 # The pages themselves, as they lie in the repository; only the installation needs a network.
 docs: $(DOCS)/.stamp
 	@mkdir -p build/site-pages
-	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict --quiet --clean
+	NO_MKDOCS_2_WARNING=1 PATH="$(CURDIR)/$(DOCS)/bin:$$PATH" mkdocs build --strict --clean
 	@echo "build/site/index.html"
 
 $(DOCS)/.stamp: requirements/docs.txt
