@@ -118,7 +118,7 @@ def compose(recipe, folder, overrides):
 
     user_dir = REPOSITORY / "fairseq_birq"
     import_user_module(Namespace(user_dir=str(user_dir)))
-    from fairseq_birq.doctor.config import Launch, compose
+    from fairseq_birq.tools.doctor.config import Launch, compose
 
     fixed = [
         f"common.user_dir={user_dir}",

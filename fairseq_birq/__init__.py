@@ -10,6 +10,7 @@ from fairseq_birq.doors import (  # noqa: F401
     asr_task,
     criterion,
     ctc_criterion,
+    optimizer,
     pretraining_task,
     stages,  # noqa: F401
 )

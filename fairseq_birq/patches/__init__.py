@@ -83,7 +83,7 @@ INSIDE = (
     Patch(
         "fairseq.trainer:Trainer",
         "patches.trainer:CarefulTrainer",
-        "The trainer of a run of ours gets a class with four methods before its own.",
+        "The trainer of a run of ours gets a class with five methods before its own.",
         "Whole files, plain values, float32 weights in half-precision checkpoints, and a bad update that costs itself alone.",
         "The type of that one object, which is still a Trainer.",
         "unit/patches/test_table.py::test_a_run_of_another_task_is_fairseqs_own",
@@ -95,6 +95,14 @@ INSIDE = (
         "fairseq ends the run at the first one.",
         "The count of updates includes those that were skipped.",
         "runs/test_resuming.py::test_a_bad_update_costs_itself_and_nothing_else_in_every_precision",
+    ),
+    Patch(
+        "fairseq.trainer:Trainer._build_optimizer",
+        "patches.grouped_copies:group_copies",
+        "fp16's and bf16's float32 copies of gradients and weights are written in groups.",
+        "fairseq copies and clears them one by one: three launches a parameter and update, 924 for C2.",
+        "The type of that optimizer, which is still an FP16Optimizer; the numbers are the same to the bit.",
+        "unit/doors/test_optimizer.py::test_grouped_copies_change_nothing",
     ),
     Patch(
         "fairseq.trainer:Trainer.state_dict",

@@ -4,6 +4,7 @@ from typing import Optional
 
 from fairseq_birq.patches import loading, saving
 from fairseq_birq.patches.bad_updates import judged_norm
+from fairseq_birq.patches.grouped_copies import group_copies
 from fairseq_birq.patches.half_precision import float32_weights_loaded, with_float32_weights
 
 
@@ -11,6 +12,11 @@ class CarefulTrainer:
     """Goes before fairseq's `Trainer`, or one that was made of it, in the class of a run's trainer; see `make_careful`."""
 
     written_by: Optional[int] = None  # processes that wrote the checkpoint which is about to be loaded
+
+    def _build_optimizer(self):
+        """Once when a run begins, and again when a checkpoint was loaded."""
+        super()._build_optimizer()
+        group_copies(self.optimizer)
 
     def load_checkpoint(self, *args, **kwargs):
         """Plain values only; float32 weights as they were; the same place in the data for another number of processes."""
