@@ -12,6 +12,7 @@ from fairseq_birq.modules.float32_buffers import KeepsFloat32
 from fairseq_birq.objective.soft_codes import group_size
 
 _CHUNK_ROWS = 1024  # rows projected in float64 at once
+_ACCELERATOR_BYTES = 256 << 20  # of float64 scores alive at once where x is not on the CPU: few launches, little of its memory
 _TIE_MARGIN = 4e-6  # above twice the rounding error of a 16-64-term float32 dot product of unit vectors
 
 
@@ -70,9 +71,12 @@ class RandomProjectionQuantizer(KeepsFloat32):
         """Codes of x, equal to a float64 brute-force search. x: (..., input_dim) float -> (..., N) int64.
 
         The search runs in float32 over blocks of rows; rows whose two best codes are closer than float32 can tell
-        apart are searched again in float64. No `[rows, N, V]` is ever whole in memory.
+        apart are searched again in float64. No `[rows, N, V]` is ever whole in memory. On an accelerator the whole search
+        is in float64: its products are few, the host waits for nothing, and TF32 has no part in it.
         """
         rows = x.reshape(-1, x.shape[-1])
+        if x.device.type != "cpu":
+            return self._nearest_in_float64(rows).reshape(*x.shape[:-1], self.num_codebooks)
         codes = torch.empty(rows.shape[0], self.num_codebooks, dtype=torch.int64, device=x.device)
         block_rows = max(1, self.block_bytes // (4 * self.codebook_size))
         scores = torch.empty(min(block_rows, _CHUNK_ROWS), self.codebook_size, device=x.device)  # used by every block
@@ -82,6 +86,15 @@ class RandomProjectionQuantizer(KeepsFloat32):
                 for n, codebook in enumerate(self.codebook):
                     codes[start : start + _CHUNK_ROWS, n] = _nearest(unit[:, n], codebook, scores)
         return codes.reshape(*x.shape[:-1], self.num_codebooks)
+
+    def _nearest_in_float64(self, rows: Tensor) -> Tensor:
+        """rows: (R, input_dim) -> (R, N) int64. All codebooks at once, over blocks of rows."""
+        with torch.autocast(rows.device.type, enabled=False):
+            unit = self.project(rows.double()).transpose(0, 1)  # (N, R, D)
+            codebooks = F.normalize(self.codebook.double(), dim=-1).transpose(1, 2)  # (N, D, V)
+            block_rows = max(1, _ACCELERATOR_BYTES // (8 * self.codebook_size * self.num_codebooks))
+            blocks = [torch.bmm(block, codebooks).argmax(-1) for block in unit.split(block_rows, dim=1)]
+        return (blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)).transpose(0, 1)
 
     def fingerprint(self, settings: str = "") -> str:
         """SHA-256 of projections, codebooks and the settings of the features that they are applied to."""
