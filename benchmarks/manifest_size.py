@@ -20,15 +20,15 @@ from measure import MIB
 from torch.utils.data import DataLoader
 
 from fairseq_birq.data import manifest as manifest_module
-from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_manifest
+from fairseq_birq.doors.datasets import FairseqAudioDataset
 
 SMALL = 1000
 MAX_TOKENS = 5_120_000  # 320 s in a batch
 STEPS = ("manifest", "dataset", "order", "batches", "shuffle")
 
 
-class WithoutAudio(AudioDataset):
+class WithoutAudio(FairseqAudioDataset):
     """Looks up paths and lengths as ever, but makes one sample of silence of each."""
 
     def _find_first_rate(self):

@@ -13,21 +13,21 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from omegaconf import OmegaConf
 
-from fairseq_birq.builders import build_targets
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.frontends import FRONTENDS
 from fairseq_birq.measures.alignment import read_alignment
 from fairseq_birq.measures.frames import all_frames, batches, phones_of
 from fairseq_birq.measures.label_quality import phone_measures
 from fairseq_birq.objective.code_health import perplexity, top_share, used_share
+from fairseq_birq.settings import from_dict
+from fairseq_birq.targets import build_targets
 from fairseq_birq.tools.audit.audit import RAW_NORMS
 
 
 def source_of(norm, size, seed):
     settings = {"quantizer": {"codebook_size": size, "seed": seed}, "targets": {"raw_input": {"quantizer_norm": norm}}}
-    cfg = OmegaConf.merge(OmegaConf.structured(BirqConfig), settings)
+    cfg = from_dict(BirqConfig, settings)
     return build_targets(cfg, FRONTENDS["logmel"](dim=8))["raw_input"]
 
 

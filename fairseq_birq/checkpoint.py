@@ -1,21 +1,21 @@
 """Reading checkpoints safely: only tensors and plain values, never code."""
 
+import json
 import logging
 import pickle
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterable, Tuple
+from typing import Dict, Iterable, Tuple, Union
 
 import torch
-from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor
 
 from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
+from fairseq_birq.settings import from_dict
 
 logger = logging.getLogger(__name__)
 
@@ -76,23 +76,31 @@ def _allow(classes):
         torch.serialization.add_safe_globals(before)
 
 
-def load_speech_encoder_state(path) -> Tuple[DictConfig, Dict[str, Tensor]]:
-    """The model settings of a `birq` or `birq_ctc` checkpoint, and the weights of its speech encoder alone.
+def load(path) -> Tuple[Union[BirqConfig, BirqCtcConfig], Dict[str, Tensor]]:
+    """The model settings of a `birq` or `birq_ctc` checkpoint, and all weights; the file is read once.
 
     Raises:
         UserError: the checkpoint is unreadable or of another model.
     """
     checkpoint = load_checkpoint(path)
-    settings, weights = _dict_in(_dict_in(checkpoint, "cfg"), "model"), _dict_in(checkpoint, "model")
+    settings = _dict_in(_dict_in(checkpoint, "cfg"), "model")
     name = settings.get("_name")
     if name not in MODELS:
         raise UserError(f"checkpoint {path} is of model {name!r}, not of {' or '.join(sorted(MODELS))}")
     try:
-        cfg = OmegaConf.merge(OmegaConf.structured(MODELS[name]), settings)
-    except OmegaConfBaseException as error:
+        return from_dict(MODELS[name], settings), _dict_in(checkpoint, "model")
+    except UserError as error:
         raise UserError(f"checkpoint {path}: its `model` settings are not those of {name}: {error}") from None
-    state = {key[len(_PREFIX) :]: value for key, value in weights.items() if str(key).startswith(_PREFIX)}
-    return cfg, state
+
+
+def load_speech_encoder_state(path) -> Tuple[Union[BirqConfig, BirqCtcConfig], Dict[str, Tensor]]:
+    """The same with the weights of the speech encoder alone, by their names in a `SpeechEncoder`."""
+    cfg, state = load(path)
+    return cfg, _speech_encoder_state(state)
+
+
+def _speech_encoder_state(state) -> Dict[str, Tensor]:
+    return {key[len(_PREFIX) :]: value for key, value in state.items() if str(key).startswith(_PREFIX)}
 
 
 def _dict_in(parent: dict, key) -> dict:
@@ -106,14 +114,13 @@ def start_from(model, path) -> None:
     Raises:
         UserError: the checkpoint is unreadable, of another model, or of an encoder of another architecture.
     """
-    _, encoder_state = load_speech_encoder_state(path)
+    (_, state), taken = load(path), []
     try:
-        model.speech_encoder.load_state_dict(encoder_state)
+        model.speech_encoder.load_state_dict(_speech_encoder_state(state))
     except RuntimeError as error:
         raise UserError(
             f"`model.pretrained_path`: the encoder of {path} does not fit `model.frontend` and `model.encoder`: {error}"
         ) from None
-    state, taken = load_checkpoint(path)["model"], []
     for name, head in model.heads.items():
         codes = (state.get(f"targets.{name}._extra_state") or {}).get("fingerprint")
         source = model.targets[name]
@@ -130,13 +137,48 @@ def load_encoder(path) -> SpeechEncoder:
     `encoder(waveform, padding_mask)` with waveform (B, S) float in [-1, 1] at `encoder.frontend.sample_rate` gives
     `Encoded`: `layers`, one (B, T, d) per layer, and the encoder frames' `padding_mask` (B, T).
 
+    path: of a checkpoint, or of a `model.safetensors` that birq-export wrote
+
     Raises:
         UserError: the checkpoint is unreadable or of another model.
     """
-    cfg, state = load_speech_encoder_state(path)
+    return speech_encoder_of(*(load_exported(path) if str(path).endswith(".safetensors") else load(path)), path)
+
+
+def load_exported(path) -> Tuple[BirqConfig, Dict[str, Tensor]]:
+    """The same as `load` of a `model.safetensors` that `birq-export --to safetensors` wrote: float32, settings in its metadata.
+
+    Raises:
+        UserError: the file is missing or is no such file.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path} does not exist")
+    try:
+        content = Path(path).read_bytes()
+        begin = 8 + int.from_bytes(content[:8], "little")
+        header = json.loads(content[8:begin])
+        settings, data = json.loads(header.pop("__metadata__")["config"]), memoryview(content)[begin:]
+        state = {f"{_PREFIX}{name}": _float32(data, entry) for name, entry in header.items()}
+    except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
+        raise UserError(f"{path} is not what `birq-export --to safetensors` writes ({error!r:.200})") from None
+    try:
+        return from_dict(BirqConfig, settings), state
+    except UserError as error:
+        raise UserError(f"{path}: its settings are not those of an encoder: {error}") from None
+
+
+def _float32(content: memoryview, entry: dict) -> Tensor:
+    begin, end = entry["data_offsets"]
+    if entry["dtype"] != "F32":
+        raise ValueError(f"tensors must be F32, but one is {entry['dtype']}")
+    return torch.frombuffer(bytearray(content[begin:end]), dtype=torch.float32).view(entry["shape"])
+
+
+def speech_encoder_of(cfg, state: Dict[str, Tensor], path) -> SpeechEncoder:
+    """The encoder of what `load(path)` gave. Raises UserError for weights that are not those of the settings."""
     encoder = build_speech_encoder(cfg.frontend, cfg.encoder)
     try:
-        encoder.load_state_dict(state)
+        encoder.load_state_dict(_speech_encoder_state(state))
     except RuntimeError as error:
         raise UserError(f"checkpoint {path}: its weights are not those of its `model` settings: {error}") from None
     return encoder.eval()

@@ -1,21 +1,20 @@
-"""Door: model `birq_ctc`. A (pre-trained) speech encoder and one linear layer over letters."""
+"""The fine-tuning model: a (pre-trained) speech encoder and one linear layer over letters."""
 
 import logging
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Optional
 
 import torch
-from fairseq.models import BaseFairseqModel, register_model
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 
 from fairseq_birq.builders import build_masker, build_speech_encoder
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
-from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
+from fairseq_birq.errors import UserError
 from fairseq_birq.objective.masking import utterance_keys
-from fairseq_birq.structs import Features
+from fairseq_birq.settings import from_dict
+from fairseq_birq.structs import CtcOutput, Features
 
 logger = logging.getLogger(__name__)
 
@@ -25,16 +24,7 @@ _OWN_SETTINGS = {  # settings of fine-tuning itself; all others come from the pr
 }
 
 
-@dataclass
-class CtcOutput:
-    """Scores of every symbol of the dictionary at every CTC frame; T here is encoder frames x `upsample`."""
-
-    logits: Tensor  # (B, T, V) float
-    padding_mask: Tensor  # (B, T) bool
-
-
-@register_model("birq_ctc", dataclass=BirqCtcConfig)
-class BirqCtcModel(RefusesOtherArchitectures, BaseFairseqModel):
+class BirqCtcModel(nn.Module):
     """Fine-tuning model: holds a speech encoder and an output layer, and nothing of pre-training.
 
     Args:
@@ -55,13 +45,15 @@ class BirqCtcModel(RefusesOtherArchitectures, BaseFairseqModel):
         self.num_updates = 0
 
     @classmethod
-    @reports_user_errors
-    def build_model(cls, cfg: BirqCtcConfig, task):
+    def build_model(cls, cfg, vocabulary_size: int) -> "BirqCtcModel":
         """Build from `cfg`; with `pretrained_path`, whose settings end up in the model's `cfg`, load those weights.
+
+        cfg: a `BirqCtcConfig`, or any mapping with its keys
 
         Raises:
             UserError: the checkpoint is unreadable or of another model, or a setting is out of range.
         """
+        cfg = from_dict(BirqCtcConfig, cfg)
         if cfg.upsample < 1:
             raise UserError(f"`model.upsample` must be at least 1, but is {cfg.upsample}")
         cfg, state = resolve_pretrained(cfg)
@@ -71,7 +63,7 @@ class BirqCtcModel(RefusesOtherArchitectures, BaseFairseqModel):
             logger.info(f"encoder weights and settings come from {cfg.initialized_from}")
         model = cls(
             speech_encoder,
-            vocabulary_size=len(task.target_dictionary),
+            vocabulary_size=vocabulary_size,
             masker=build_masker(cfg.mask, speech_encoder.frontend) if cfg.apply_mask else None,
             seed=cfg.seed,
             freeze_encoder_updates=cfg.freeze_encoder_updates,
@@ -109,17 +101,11 @@ class BirqCtcModel(RefusesOtherArchitectures, BaseFairseqModel):
         mask = self.masker.sample(features.padding_mask[:, last_of_step :: self.masker.frames_per_step], keys)
         return Features(self.masker.fill(features.x, mask, keys), features.padding_mask)
 
-    def get_normalized_probs(self, net_output: CtcOutput, log_probs: bool, sample=None) -> Tensor:
-        """(B, T, V) float32 (log-)probabilities, whatever the precision of the logits."""
-        normalise = nn.functional.log_softmax if log_probs else nn.functional.softmax
-        return normalise(net_output.logits.float(), dim=-1)
-
     def set_num_updates(self, num_updates):
-        super().set_num_updates(num_updates)
         self.num_updates = num_updates
 
 
-def resolve_pretrained(cfg):
+def resolve_pretrained(cfg: BirqCtcConfig):
     """Settings and weights to start from.
 
     Returns:
@@ -133,9 +119,8 @@ def resolve_pretrained(cfg):
     if not cfg.pretrained_path:
         return cfg, None
     pretrained, state = load_speech_encoder_state(cfg.pretrained_path)
-    resolved = OmegaConf.create(OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
-    for part, own in _OWN_SETTINGS.items():
-        settings = OmegaConf.to_container(pretrained[part], resolve=True, enum_to_str=True)
-        resolved[part] = {**settings, **{key: cfg[part][key] for key in own}}
-    resolved.initialized_from, resolved.pretrained_path = str(cfg.pretrained_path), None
-    return resolved, state
+    parts = {
+        part: replace(getattr(pretrained, part), **{key: getattr(getattr(cfg, part), key) for key in own})
+        for part, own in _OWN_SETTINGS.items()
+    }
+    return replace(cfg, **parts, initialized_from=str(cfg.pretrained_path), pretrained_path=None), state

@@ -1,42 +1,35 @@
-"""Door: model `birq`. One encoder on masked input, any mix of target sources on the unmasked input."""
+"""The pre-training model: one encoder on masked input, any mix of target sources on the unmasked input."""
 
-from dataclasses import dataclass, field
-from typing import Dict, List, Optional, Tuple
+from typing import Dict, List, Optional
 
 import torch
-from fairseq.models import BaseFairseqModel, register_model
-from omegaconf import OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 from torch import Tensor, nn
 
-from fairseq_birq.builders import build_masker, build_speech_encoder, build_targets, head_of
-from fairseq_birq.checkpoint import load_checkpoint, load_speech_encoder_state, start_from
+from fairseq_birq.builders import build_masker, build_speech_encoder
+from fairseq_birq.checkpoint import load, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
-from fairseq_birq.errors import RefusesOtherArchitectures, UserError, reports_user_errors
+from fairseq_birq.errors import UserError
 from fairseq_birq.objective.heads import CodebookHeads
-from fairseq_birq.objective.losses import LossTerm, pretraining_loss
+from fairseq_birq.objective.losses import pretraining_loss
 from fairseq_birq.objective.masking import utterance_keys
-from fairseq_birq.structs import Features
-from fairseq_birq.targets.base import TargetInputs, TargetSource
+from fairseq_birq.settings import from_dict
+from fairseq_birq.structs import Features, PretrainingOutput, TargetInputs
+from fairseq_birq.targets import TARGETS, build_targets
+from fairseq_birq.targets.base import TargetSource
 
 
-@dataclass
-class PretrainingOutput:
-    """What one forward gives to the criterion; sums over the M masked frames of all views."""
+class BirqModel(nn.Module):
+    """Pre-training model. `speech_encoder` is what remains of it for fine-tuning.
 
-    loss: Tensor  # differentiable: weighted sum over sources, nats, mean over label columns
-    terms: Dict[str, LossTerm]
-    num_masked: int  # M
-    num_frames: int  # encoder frames that are not padding, all views together
-    num_padded: int  # encoder frames that are
-    audio_seconds: float  # without padding, each utterance once
-    columns: Dict[str, Tuple[str, ...]] = field(default_factory=dict)  # per source, the group of each label column
-    stage: Optional[int] = None  # of the source whose targets change in stages, if any
-
-
-@register_model("birq", dataclass=BirqConfig)
-class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
-    """Pre-training model. `speech_encoder` is what remains of it for fine-tuning."""
+    Args:
+        masker: a `SpanMasker`.
+        targets: the target sources by name.
+        heads: prediction heads (`CodebookHeads`) by name.
+        head_names: which head predicts the codes of each source.
+        seed: of masks and filler noise, with the update and the utterance's id.
+        masked_views: differently masked copies of a batch.
+        block_bytes: most bytes of logits that are alive at once.
+    """
 
     def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_bytes=16 << 20):
         super().__init__()
@@ -51,8 +44,9 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         self.num_updates = 0
 
     @classmethod
-    @reports_user_errors
-    def build_model(cls, cfg: BirqConfig, task=None):
+    def build_model(cls, cfg) -> "BirqModel":
+        """cfg: a `BirqConfig`, or any mapping with its keys. Raises UserError for settings that cannot be."""
+        cfg = from_dict(BirqConfig, cfg)
         return cls._assemble(cfg, _target_encoder(cfg.target_encoder_path))
 
     @classmethod
@@ -62,7 +56,7 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
             raise UserError(f"`model.masked_views` must be at least 1, but is {cfg.masked_views}")
         speech_encoder = build_speech_encoder(cfg.frontend, cfg.encoder)
         targets = build_targets(cfg, speech_encoder.frontend, target_encoder)
-        head_names = {name: head_of(cfg, name) for name in targets}
+        head_names = {name: source.shares_head_with or name for name, source in targets.items()}
         heads = {
             name: CodebookHeads(speech_encoder.dim, cfg.quantizer.codebook_size, cfg.quantizer.num_codebooks)
             for name in dict.fromkeys(head_names.values())
@@ -88,13 +82,15 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         Raises:
             UserError: the checkpoint is unreadable or of another model.
         """
-        cfg, _ = load_speech_encoder_state(path)
-        if cfg._name != "birq":
-            raise UserError(f"checkpoint {path} is of model {cfg._name!r}, which has no pre-training targets")
+        cfg, state = load(path)
+        if not isinstance(cfg, BirqConfig):
+            raise UserError(f"checkpoint {path} is of model 'birq_ctc', which has no pre-training targets")
         cfg.pretrained_path = None
-        state = load_checkpoint(path)["model"]
         model = cls._assemble(cfg, _stored_target_encoder(state, path) or _target_encoder(cfg.target_encoder_path))
-        model.load_state_dict(state)
+        try:
+            model.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"checkpoint {path}: its weights are not those of its `model` settings: {error}") from None
         return model.eval()
 
     def forward(
@@ -193,8 +189,7 @@ class BirqModel(RefusesOtherArchitectures, BaseFairseqModel):
         return next((source for source in self.targets.values() if source.stage is not None), None)
 
     def set_num_updates(self, num_updates):
-        """Called by fairseq before every forward of training, and before a checkpoint's state is loaded."""
-        super().set_num_updates(num_updates)
+        """Called before every forward of training, and by fairseq before a checkpoint's state is loaded."""
         self.num_updates = num_updates
         for name in self.renew_targets(num_updates):
             self.renew_heads(name)
@@ -222,11 +217,11 @@ def _target_encoder(path):
 
 def _stored_target_encoder(state, path):
     """Settings of that encoder out of a model's state, whose weights come with the state; or None."""
-    stored = state.get("targets.snapshot._extra_state")
-    settings = stored.get("encoder_settings") if isinstance(stored, dict) else None
-    if settings is None:
-        return None
-    try:
-        return OmegaConf.merge(OmegaConf.structured(BirqConfig), settings), None
-    except OmegaConfBaseException as error:
-        raise UserError(f"checkpoint {path}: the settings of its snapshot's encoder are damaged: {error}") from None
+    for name, source in TARGETS.items():
+        try:
+            settings = source.stored_encoder_settings(state.get(f"targets.{name}._extra_state"))
+        except UserError as error:
+            raise UserError(f"checkpoint {path}: the settings of its {name}'s encoder are damaged: {error}") from None
+        if settings is not None:
+            return settings, None
+    return None

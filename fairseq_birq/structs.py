@@ -11,13 +11,17 @@
 | V | codes per codebook |
 | M | masked, non-padded encoder frames: the only frames that carry a loss |
 
-`padding_mask` is True on padding and `mask` is True on masked frames, everywhere.
+`padding_mask` is True on padding and `mask` is True on masked frames, everywhere. The results of the losses stand beside the
+equations that make them: `LossTerm` in objective/losses.py, `SoftCodes` in objective/soft_codes.py.
 """
 
-from dataclasses import dataclass
-from typing import List, Optional
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
 from torch import Tensor
+
+if TYPE_CHECKING:
+    from fairseq_birq.objective.losses import LossTerm
 
 
 @dataclass
@@ -39,3 +43,48 @@ class Encoded:
     @property
     def last(self) -> Tensor:
         return self.layers[-1]
+
+
+@dataclass
+class TargetInputs:
+    """The unmasked view of a batch, from which sources make targets."""
+
+    waveform: Tensor  # (B, S) float
+    padding_mask: Tensor  # (B, S) bool
+    features: Features  # the frontend's unmasked, normalised features: (B, F, D)
+    frame_padding_mask: Tensor  # (B, T) bool, of encoder frames
+    selected: Tensor  # (views * B, T) bool: the M frames that need a target; row r is utterance r % B
+    keys: Optional[Tensor] = None  # (views * B,) int64: random numbers of a row
+    hidden: Dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, T, d) on unmasked input
+    codes: Optional[Tensor] = None  # (B, T, N) int64: labels that came with the batch
+
+    def gather(self, x: Tensor) -> Tensor:
+        """The selected frames, row by row. x: (B, T, D) -> (M, D)."""
+        rows, columns = self.frames()
+        return x[rows % x.shape[0], columns]
+
+    def frames(self) -> Tuple[Tensor, Tensor]:
+        """Row and column of every selected frame: (M,) int64 each."""
+        return self.selected.nonzero(as_tuple=True)
+
+
+@dataclass
+class PretrainingOutput:
+    """What one forward gives to the criterion; sums over the M masked frames of all views."""
+
+    loss: Tensor  # differentiable: weighted sum over sources, nats, mean over label columns
+    terms: Dict[str, "LossTerm"]  # what each source contributes to it
+    num_masked: int  # M
+    num_frames: int  # encoder frames that are not padding, all views together
+    num_padded: int  # encoder frames that are
+    audio_seconds: float  # without padding, each utterance once
+    columns: Dict[str, Tuple[str, ...]] = field(default_factory=dict)  # per source, the group of each label column
+    stage: Optional[int] = None  # of the source whose targets change in stages, if any
+
+
+@dataclass
+class CtcOutput:
+    """Scores of every symbol of the dictionary at every CTC frame; T here is encoder frames x `upsample`."""
+
+    logits: Tensor  # (B, T, V) float
+    padding_mask: Tensor  # (B, T) bool

@@ -27,8 +27,8 @@ def parser() -> argparse.ArgumentParser:
         "--to",
         required=True,
         choices=sorted(EXPORTS),
-        help="huggingface: a HubertModel (waveform Transformer); onnx, s3prl (an upstream), safetensors with a loader in one "
-        "file (log-Mel Conformer)",
+        help="huggingface: a HubertModel (waveform Transformer); onnx, s3prl (an upstream), safetensors with a "
+        "loader (log-Mel Conformer); what they write needs no fairseq",
     )
     return parser
 

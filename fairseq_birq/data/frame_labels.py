@@ -9,10 +9,11 @@
 
 import itertools
 import json
+import os
 from bisect import bisect_right
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Dict, List, Sequence, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import numpy as np
 
@@ -233,3 +234,56 @@ class LabelStore:
             f"{_paths(self.folder, shard, self.info.num_shards)[0]}: the shard is damaged; remove its two files and make it "
             f"again with `{self.info.command} --shard {shard}/{self.info.num_shards}`"
         )
+
+
+class LabelFolders:
+    """The labels of all splits of a corpus, which must all be made alike.
+
+    Args:
+        path: holds one folder of labels per split, by the split's name; with sharded data as many such paths as the data
+            has, separated in the same way.
+        **wanted: values of `LabelInfo` that the labels must have.
+    """
+
+    def __init__(self, path, **wanted):
+        self.paths = [Path(one) for one in str(path).split(os.pathsep)]
+        self.wanted = wanted
+        self.codes_fingerprint: Optional[str] = None  # of those that were looked at
+
+    def open(self, split: str, manifest: Manifest, sample_rate: int, shard: int = 0, num_shards: int = 1) -> LabelStore:
+        """The labels of a split.
+
+        sample_rate: Hz, of the audio that the model is given
+        shard, num_shards: which of the data's folders the manifest is in, and how many there are
+
+        Raises:
+            UserError: they are missing, do not fit, or were made otherwise than those of another split.
+        """
+        if len(self.paths) != num_shards:
+            raise UserError(
+                f"`model.targets.label_file.path` or `task.frame_labels` names {len(self.paths)} folders, but `task.data` "
+                f"{num_shards}; it must name the labels of each of them, separated by `{os.pathsep}`"
+            )
+        store = LabelStore(self.paths[shard] / split)
+        store.check_manifest(manifest)
+        store.check(sample_rate=sample_rate)
+        store.check(**self.wanted)
+        self._compare(store.folder, store.info)
+        return store
+
+    def look_at_shards(self, split: str) -> None:
+        """All shards' labels of a split, long before their epochs come.
+
+        Raises:
+            UserError: some are missing, or made otherwise than the others.
+        """
+        for path in self.paths:
+            self._compare(path / split, read_info(path / split))
+
+    def _compare(self, folder, info: LabelInfo) -> None:
+        if self.codes_fingerprint not in (None, info.codes_fingerprint):
+            raise UserError(
+                f"{folder}: its labels come from another checkpoint or quantizer than those of the other splits in "
+                f"{self.paths[0]}; make them again with `birq-labels ... --like {self.paths[0]}/SPLIT`"
+            )
+        self.codes_fingerprint = info.codes_fingerprint

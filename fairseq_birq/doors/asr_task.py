@@ -7,11 +7,10 @@ from typing import List
 import torch
 from fairseq.data import Dictionary
 from fairseq.tasks import register_task
-from omegaconf import OmegaConf, open_dict
+from omegaconf import open_dict
 from torch import Tensor
 
 from fairseq_birq.config import AsrTaskConfig
-from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_labels, read_manifest
 from fairseq_birq.data.text import ENCODING
 from fairseq_birq.data.transcripts import WORD_BOUNDARY, from_letters
@@ -19,7 +18,10 @@ from fairseq_birq.decoding import DECODERS
 from fairseq_birq.decoding.errors import count_errors
 from fairseq_birq.decoding.generator import CtcGenerator
 from fairseq_birq.doors.audio_task import AudioTask
+from fairseq_birq.doors.configs import as_fairseq
+from fairseq_birq.doors.datasets import FairseqAudioDataset
 from fairseq_birq.errors import UserError, reports_user_errors
+from fairseq_birq.settings import to_dict
 
 logger = logging.getLogger(__name__)
 
@@ -27,7 +29,7 @@ _TAKEN_SETTINGS = ("frontend", "encoder", "initialized_from", "pretrained_path")
 DECODING_BATCH_SECONDS = 100  # where `max_tokens` is not given for audio
 
 
-@register_task("birq_asr", dataclass=AsrTaskConfig)
+@register_task("birq_asr", dataclass=as_fairseq(AsrTaskConfig))
 class AsrTask(AudioTask):
     """`<data>/<split>.tsv` with `<split>.ltr`; the blank of CTC is the dictionary's `<s>`, as in fairseq."""
 
@@ -55,7 +57,7 @@ class AsrTask(AudioTask):
         model = super().build_model(cfg, from_checkpoint)
         self._agree_on_sample_rate(model.speech_encoder.frontend.sample_rate, from_checkpoint)
         if getattr(cfg, "pretrained_path", None):
-            settings = OmegaConf.to_container(model.cfg, resolve=True, enum_to_str=True)
+            settings = to_dict(model.cfg)
             with open_dict(cfg):
                 cfg.merge_with({key: settings[key] for key in _TAKEN_SETTINGS})
         return model
@@ -73,7 +75,7 @@ class AsrTask(AudioTask):
     def load_dataset(self, split, combine=False, task_cfg=None, **kwargs):
         cfg, folder = self.cfg, Path(self.cfg.data).absolute()
         manifest = read_manifest(folder / f"{split}.tsv")
-        self.datasets[split] = AudioDataset(
+        self.datasets[split] = FairseqAudioDataset(
             manifest,
             sample_rate=self.sample_rate,
             min_samples=int(cfg.min_seconds * self.sample_rate),

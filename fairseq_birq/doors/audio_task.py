@@ -2,12 +2,12 @@
 
 import logging
 
-import torch
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 
 from fairseq_birq.checkpoint import MODELS
 from fairseq_birq.data.dataset import raise_user_error
+from fairseq_birq.distributed import num_processes
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.patches.run_state import RunState
 
@@ -74,7 +74,7 @@ class AudioTask(FairseqTask):
 
         The others would wait for a process that is gone. See `reduce_metrics`.
         """
-        if _num_processes() == 1:
+        if num_processes() == 1:
             raise_user_error(sample)
             return step(sample, *args, **kwargs)
         error = sample.get("user_error")
@@ -107,8 +107,3 @@ class AudioTask(FairseqTask):
     def inference_step(self, generator, models, sample, *args, **kwargs):
         raise_user_error(sample)
         return super().inference_step(generator, models, sample, *args, **kwargs)
-
-
-def _num_processes() -> int:
-    distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if distributed else 1

@@ -6,12 +6,13 @@ from fairseq.logging import metrics
 
 from fairseq_birq.config import BirqCriterionConfig
 from fairseq_birq.doors import code_logging
+from fairseq_birq.doors.configs import as_fairseq
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.modules import held_statistics
 from fairseq_birq.objective.code_health import Churn, CollapseAlarm
 
 
-@register_criterion("birq", dataclass=BirqCriterionConfig)
+@register_criterion("birq", dataclass=as_fairseq(BirqCriterionConfig))
 class BirqCriterion(FairseqCriterion):
     """`w1 F + w2 G` of `objective/losses.py`, per masked frame, in nats; `weights` are w1 and w2 by the sources' names."""
 

@@ -11,11 +11,12 @@ from torch.nn.functional import ctc_loss
 from fairseq_birq.config import BirqCtcCriterionConfig
 from fairseq_birq.decoding.base import frames_needed
 from fairseq_birq.decoding.errors import ErrorCounts, count_errors, rate
+from fairseq_birq.doors.configs import as_fairseq
 
 logger = logging.getLogger(__name__)
 
 
-@register_criterion("birq_ctc", dataclass=BirqCtcCriterionConfig)
+@register_criterion("birq_ctc", dataclass=as_fairseq(BirqCtcCriterionConfig))
 class BirqCtcCriterion(FairseqCriterion):
     """CTC (Graves et al. 2006) in float32, summed over utterances, in nats.
 

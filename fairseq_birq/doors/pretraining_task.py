@@ -2,28 +2,31 @@
 
 import os
 from pathlib import Path
+from typing import Optional
 
 from fairseq.logging import metrics
 from fairseq.tasks import register_task
 
 from fairseq_birq.config import PretrainingTaskConfig
-from fairseq_birq.data.dataset import IDS_PER_PART, AudioDataset
+from fairseq_birq.data.dataset import IDS_PER_PART
+from fairseq_birq.data.frame_labels import LabelFolders, LabelStore
 from fairseq_birq.data.manifest import read_manifest
-from fairseq_birq.data.mixture import MixtureDataset
 from fairseq_birq.doors.audio_task import AudioTask
+from fairseq_birq.doors.configs import as_fairseq
+from fairseq_birq.doors.datasets import FairseqAudioDataset, FairseqMixtureDataset
 from fairseq_birq.doors.stages import begin_update, check_same_stages
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.tools.probes.while_training import TrainingProbe
 
 
-@register_task("birq_pretraining", dataclass=PretrainingTaskConfig)
+@register_task("birq_pretraining", dataclass=as_fairseq(PretrainingTaskConfig))
 class PretrainingTask(AudioTask):
     """Waveforms of `<data>/<split>.tsv`, of shards of it or of several corpora.
 
     With labels of their frames where the model's targets are `label_file`: a corpus' are in `<path>/<corpus>/<split>`.
     """
 
-    label_source = None
+    label_source, label_folders = None, None
     probe, probed_at, probe_found = None, None, {}
 
     def build_model(self, cfg, from_checkpoint=False):
@@ -35,7 +38,8 @@ class PretrainingTask(AudioTask):
             self._require_data_folder()
             self.probe = self._build_probe()
         model = super().build_model(cfg, from_checkpoint)
-        self.label_source = dict(model.targets.items()).get("label_file")
+        self.label_source = next((source for source in model.targets.values() if source.needs_label_files), None)
+        self.label_folders = self._find_labels(from_checkpoint)
         return model
 
     @reports_user_errors
@@ -50,19 +54,19 @@ class PretrainingTask(AudioTask):
             shard = (epoch - 1) % len(folders)
             labels = {"split": split, "shard": shard, "num_shards": len(folders)}
             self.datasets[split] = self._open(cfg, Path(folders[shard]), split, labels, first_id=shard * IDS_PER_PART)
-            if is_training and self.label_source is not None:
-                self.label_source.look_at_shards(split)
+            if is_training and self.label_folders is not None:
+                self.label_folders.look_at_shards(split)
 
     def _open_mixture(self, cfg, split, alpha):
         corpora = {
             name: self._open(cfg, Path(cfg.data) / folder, split, {"split": f"{name}/{split}"})
             for name, folder in sorted(cfg.corpora.items())
         }
-        return MixtureDataset(corpora, alpha, cfg.crop_seed)
+        return FairseqMixtureDataset(corpora, alpha, cfg.crop_seed)
 
     def _open(self, cfg, folder, split, labels, first_id=0):
-        manifest, source = read_manifest(folder.absolute() / f"{split}.tsv"), self.label_source
-        return AudioDataset(
+        manifest = read_manifest(folder.absolute() / f"{split}.tsv")
+        return FairseqAudioDataset(
             manifest,
             sample_rate=cfg.sample_rate,
             max_samples=None if cfg.max_seconds is None else int(cfg.max_seconds * cfg.sample_rate),
@@ -70,13 +74,33 @@ class PretrainingTask(AudioTask):
             on_bad_audio=str(cfg.on_bad_audio),
             bad_audio_budget=cfg.bad_audio_budget,
             seed=cfg.crop_seed,
-            frame_labels=None if source is None else source.open(manifest=manifest, sample_rate=cfg.sample_rate, **labels),
+            frame_labels=None if self.label_folders is None else self._open_labels(manifest, **labels),
             crop_step=cfg.crop_step_samples,
             first_id=first_id,
         )
 
     def check_trainer(self, trainer):
         check_same_stages(trainer.get_model(), trainer.lr_scheduler)
+
+    @reports_user_errors
+    def _find_labels(self, from_checkpoint) -> Optional[LabelFolders]:
+        """Of the model's frames and codes. Raises UserError where no setting names them."""
+        source = self.label_source
+        path = None if source is None else self.cfg.frame_labels or source.path
+        if path is None:
+            if source is not None and not from_checkpoint:
+                raise UserError(
+                    f"`task.frame_labels` is not set, nor `model.targets.{source.name}.path`: name the folder of the labels "
+                    "that birq-labels made"
+                )
+            return None
+        codes = dict(num_codebooks=source.num_codebooks, codebook_size=source.codebook_size)
+        return LabelFolders(path, **vars(source.grid), **codes)
+
+    def _open_labels(self, manifest, **where) -> LabelStore:
+        store = self.label_folders.open(manifest=manifest, sample_rate=self.cfg.sample_rate, **where)
+        self.label_source.opened(store.info)
+        return store
 
     @reports_user_errors
     def train_step(self, sample, model, criterion, optimizer, update_num, ignore_grad=False, **kwargs):

@@ -10,12 +10,13 @@ from typing import List
 from fairseq.optim.lr_scheduler import FairseqLRScheduler, register_lr_scheduler
 
 from fairseq_birq.config import StageScheduleConfig
+from fairseq_birq.doors.configs import as_fairseq
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.patches.master_weights import renew_float32_copies
 from fairseq_birq.targets.snapshot import checked_target_updates
 
 
-@register_lr_scheduler("birq_stages", dataclass=StageScheduleConfig)
+@register_lr_scheduler("birq_stages", dataclass=as_fairseq(StageScheduleConfig))
 class StageSchedule(FairseqLRScheduler):
     """In every stage fairseq's `polynomial_decay`: linear warm-up to the first of `optimization.lr`, then decay.
 

@@ -1,15 +1,29 @@
 """What every encoder is: a stack of layers that can run in part, and with some rows of the batch free of dropout."""
 
-import contextlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from fairseq_birq.modules import held_statistics
+from fairseq_birq.settings import setting
 from fairseq_birq.structs import Encoded
+
+
+@dataclass
+class SharedConfig:
+    """Settings that every encoder has."""
+
+    num_layers: int = setting(12, "K")
+    dim: int = setting(512, "d, width of every layer")
+    ffn_dim: int = setting(2048, "width inside the feed-forward modules")
+    num_heads: int = setting(8, "attention heads; must divide dim")
+    dropout: float = setting(0.1, "after every module")
+    attention_dropout: float = setting(0.1, "on attention weights")
+    activation_dropout: float = setting(0.0, "inside the feed-forward modules")
+    layer_dropout: float = setting(0.0, "probability to skip a layer in training")
+    checkpoint_activations: bool = setting(False, "recompute activations in backward: less memory, more time")
 
 
 @dataclass
@@ -43,6 +57,15 @@ class Encoder(nn.Module):
         self.num_layers, self.dim = num_layers, dim
         self.layer_dropout, self.checkpoint_activations = layer_dropout, checkpoint_activations
         self.layers = nn.ModuleList()
+
+    @classmethod
+    def settings(cls, cfg) -> dict:
+        """Keyword arguments. cfg: an `EncoderConfig`. Raises UserError for settings that this encoder has not."""
+        return {one.name: getattr(cfg, one.name) for one in fields(SharedConfig)}
+
+    def keep_layers(self, num_layers: int) -> None:
+        """Drop the layers above; `run_layers` must stop there from now on."""
+        self.layers = self.layers[:num_layers]
 
     def forward(self, x: Tensor, padding_mask: Tensor, num_layers: int = None) -> Encoded:
         """Layers 1 to `num_layers`, or all. x: (B, T, d) float, padding_mask: (B, T) bool."""
@@ -88,11 +111,7 @@ class Encoder(nn.Module):
     def _checkpointed(self, index: int, x: Tensor, inputs: LayerInputs) -> Tensor:
         if not (self.checkpoint_activations and torch.is_grad_enabled()):
             return self.apply_layer(index, x, inputs)
-        return checkpoint(self.apply_layer, index, x, inputs, use_reentrant=False, context_fn=_checkpoint_contexts)
-
-
-def _checkpoint_contexts():
-    return contextlib.nullcontext(), held_statistics.held()
+        return checkpoint(self.apply_layer, index, x, inputs, use_reentrant=False)
 
 
 def padding_or_none(padding_mask: Tensor) -> Optional[Tensor]:

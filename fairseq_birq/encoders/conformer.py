@@ -1,5 +1,6 @@
 """Our Conformer (Gulati et al. 2020, arXiv 2005.08100): macaron layers whose outputs cannot depend on padding."""
 
+from dataclasses import dataclass
 from typing import Optional, Tuple
 
 import torch
@@ -8,10 +9,20 @@ from torch.nn import functional as F
 
 from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
-from fairseq_birq.modules import held_statistics
 from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table
 from fairseq_birq.modules.layer_norm import LayerNorm
 from fairseq_birq.modules.row_dropout import RowDropout
+from fairseq_birq.settings import refuse_removed, setting
+
+
+@dataclass
+class ConformerConfig:
+    """Settings of the Conformer alone."""
+
+    conv_kernel: int = setting(31, "depthwise convolution, encoder frames (conformer); odd")
+    conv_norm: str = setting("layer", "normalisation inside the convolution module (conformer); layer is the only one")
+    positions: str = setting("rotary", "position information in attention (conformer)", ["rotary", "relative"])
+    attention_window: int = setting(0, "frames that attention sees to each side; 0 = all (conformer)")
 
 
 class ConformerEncoder(Encoder):
@@ -19,7 +30,6 @@ class ConformerEncoder(Encoder):
 
     Args:
         conv_kernel: frames of the depthwise convolution, odd.
-        conv_norm: "layer" or "batch", the normalisation after it; "batch" ignores padded frames.
         positions: "rotary" or "relative".
         attention_window: frames that attention sees to each side; 0 = all.
         dropout, attention_dropout, activation_dropout, layer_dropout: as in `EncoderConfig`.
@@ -29,6 +39,8 @@ class ConformerEncoder(Encoder):
         UserError: `conv_kernel` is even, or `num_heads` does not divide `dim`.
     """
 
+    Config = ConformerConfig
+
     def __init__(
         self,
         num_layers,
@@ -36,7 +48,6 @@ class ConformerEncoder(Encoder):
         ffn_dim,
         num_heads,
         conv_kernel=31,
-        conv_norm="layer",
         positions="rotary",
         attention_window=0,
         dropout=0.1,
@@ -52,12 +63,19 @@ class ConformerEncoder(Encoder):
                 ConformerLayer(
                     FeedForward(dim, ffn_dim, dropout, activation_dropout),
                     SelfAttention(dim, num_heads, positions, attention_dropout),
-                    ConvolutionModule(dim, conv_kernel, conv_norm, dropout),
+                    ConvolutionModule(dim, conv_kernel, dropout),
                     FeedForward(dim, ffn_dim, dropout, activation_dropout),
                     dim,
                     dropout,
                 )
             )
+
+    @classmethod
+    def settings(cls, cfg) -> dict:
+        """Keyword arguments. cfg: an `EncoderConfig`."""
+        refuse_removed("model.encoder.conv_norm", cfg.conv_norm, "layer")
+        own = dict(conv_kernel=cfg.conv_kernel, positions=cfg.positions, attention_window=cfg.attention_window)
+        return {**super().settings(cfg), **own}
 
     def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         num_frames = x.shape[1]
@@ -112,14 +130,14 @@ class ConvolutionModule(nn.Module):
     Padded frames are zeroed before the depthwise convolution: an utterance's last frames see the zeros they see alone.
     """
 
-    def __init__(self, dim: int, kernel: int, norm: str, dropout: float):
+    def __init__(self, dim: int, kernel: int, dropout: float):
         super().__init__()
         if kernel % 2 == 0:
             raise UserError(f"`encoder.conv_kernel` must be odd, but is {kernel}")
         self.norm = LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim)
         self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
-        self.depthwise_norm = MaskedBatchNorm(dim) if norm == "batch" else LayerNorm(dim)
+        self.depthwise_norm = LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
         self.dropout = RowDropout(dropout)
 
@@ -127,11 +145,7 @@ class ConvolutionModule(nn.Module):
         x = F.glu(self.gate(self.norm(x)), dim=-1)
         if padding_mask is not None:
             x = x.masked_fill(padding_mask[..., None], 0.0)
-        x = self._convolve(x)
-        if isinstance(self.depthwise_norm, MaskedBatchNorm):
-            x = self.depthwise_norm(x, padding_mask, clean_rows)
-        else:
-            x = self.depthwise_norm(x)
+        x = self.depthwise_norm(self._convolve(x))
         return self.dropout(self.project(F.silu(x)), clean_rows)
 
     def _convolve(self, x: Tensor) -> Tensor:
@@ -139,43 +153,3 @@ class ConvolutionModule(nn.Module):
         weight, bias = self.depthwise.weight[:, :, None], self.depthwise.bias
         x = x.transpose(1, 2)[:, :, None]
         return F.conv2d(x, weight, bias, padding=(0, weight.shape[-1] // 2), groups=weight.shape[0])[:, :, 0].transpose(1, 2)
-
-
-class MaskedBatchNorm(nn.Module):
-    """Batch normalisation over the valid frames of the rows in training; clean rows use the running statistics.
-
-    Statistics are of this process's rows only.
-    """
-
-    def __init__(self, dim: int, momentum: float = 0.1, eps: float = 1e-5):
-        super().__init__()
-        self.weight, self.bias = nn.Parameter(torch.ones(dim)), nn.Parameter(torch.zeros(dim))
-        self.register_buffer("running_mean", torch.zeros(dim))
-        self.register_buffer("running_var", torch.ones(dim))
-        self.momentum, self.eps = momentum, eps
-
-    def forward(self, x: Tensor, padding_mask: Optional[Tensor], clean_rows: int) -> Tensor:
-        """x: (B, T, d) float -> (B, T, d) of the same type."""
-        trained = x.shape[0] - clean_rows if self.training else 0
-        if trained == 0:
-            return self._normalise(x, self.running_mean, self.running_var)
-        noisy = x[:trained]
-        mean, variance = self._statistics(noisy.float(), None if padding_mask is None else padding_mask[:trained])
-        parts = [self._normalise(noisy, mean, variance)]
-        if clean_rows:
-            parts.append(self._normalise(x[trained:], self.running_mean, self.running_var))
-        return torch.cat(parts)
-
-    def _statistics(self, x: Tensor, padding_mask: Optional[Tensor]) -> Tuple[Tensor, Tensor]:
-        frames = x.flatten(0, 1) if padding_mask is None else x[~padding_mask]
-        variance, mean = torch.var_mean(frames, dim=0, unbiased=False)
-        if not held_statistics.are_held():
-            with torch.no_grad():
-                unbiased = variance * (frames.shape[0] / max(1, frames.shape[0] - 1))
-                self.running_mean.lerp_(mean.to(self.running_mean.dtype), self.momentum)
-                self.running_var.lerp_(unbiased.to(self.running_var.dtype), self.momentum)
-        return mean, variance
-
-    def _normalise(self, x: Tensor, mean: Tensor, variance: Tensor) -> Tensor:
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return (x * scale + (self.bias - mean * scale)).to(x.dtype)

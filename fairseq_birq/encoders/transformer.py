@@ -1,16 +1,20 @@
 """wav2vec 2.0's Transformer, from fairseq: pre-norm layers after a convolutional positional embedding."""
 
 import math
+from dataclasses import dataclass
 from typing import Tuple
 
 import torch
-from fairseq.models.wav2vec.wav2vec2 import TransformerEncoder as FairseqTransformer
-from fairseq.models.wav2vec.wav2vec2 import Wav2Vec2Config
 from torch import Tensor, nn
 
 from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.row_dropout import RowDropout
+
+
+@dataclass
+class TransformerConfig:
+    """The Transformer has no settings of its own."""
 
 
 class TransformerEncoder(Encoder):
@@ -24,8 +28,10 @@ class TransformerEncoder(Encoder):
         checkpoint_activations: recompute layers in the backward pass.
 
     Raises:
-        UserError: `num_heads` does not divide `dim`.
+        UserError: `num_heads` does not divide `dim`, or fairseq is not installed.
     """
+
+    Config = TransformerConfig
 
     def __init__(
         self,
@@ -42,8 +48,8 @@ class TransformerEncoder(Encoder):
         super().__init__(num_layers, dim, layer_dropout, checkpoint_activations)
         if num_heads <= 0 or dim % num_heads:
             raise UserError(f"`encoder.num_heads` must divide `encoder.dim`, but {num_heads} does not divide {dim}")
-        model = FairseqTransformer(
-            Wav2Vec2Config(
+        model = _fairseqs_transformer(
+            dict(
                 encoder_layers=num_layers,
                 encoder_embed_dim=dim,
                 encoder_ffn_embed_dim=ffn_dim,
@@ -58,6 +64,13 @@ class TransformerEncoder(Encoder):
         self.position_conv, self.final_norm = model.pos_conv, model.layer_norm
         self.dropout = RowDropout(dropout)
         self.layers = nn.ModuleList(_RowLayer(layer) for layer in model.layers)
+
+    @classmethod
+    def settings(cls, cfg) -> dict:
+        """Keyword arguments. cfg: an `EncoderConfig`."""
+        if cfg.attention_window:
+            raise UserError("`model.encoder.attention_window` works with `model.encoder.name: conformer` only")
+        return super().settings(cfg)
 
     def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         padding_mask = padding_or_none(padding_mask)
@@ -101,3 +114,14 @@ class _RowLayer(nn.Module):
 
     def _call(self, x: Tensor, padding_mask) -> Tensor:
         return self.layer(x.transpose(0, 1), self_attn_padding_mask=padding_mask)[0].transpose(0, 1)
+
+
+def _fairseqs_transformer(settings: dict) -> nn.Module:
+    """fairseq's `TransformerEncoder`; the one import of fairseq by a method, and only where this encoder is built."""
+    try:
+        from fairseq.models.wav2vec import wav2vec2
+    except ImportError as error:
+        raise UserError(
+            f"`model.encoder.name: transformer` has fairseq's layers, but fairseq cannot be imported: {error}"
+        ) from None
+    return wav2vec2.TransformerEncoder(wav2vec2.Wav2Vec2Config(**settings))

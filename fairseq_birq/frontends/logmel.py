@@ -1,12 +1,15 @@
 """Log-Mel features with Kaldi's conventions, batched and on the device, and the frontend made of them."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.frontends.subsampling import SUBSAMPLINGS
+from fairseq_birq.frontends.subsampling import ConvSubsampling
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
 from fairseq_birq.modules.row_dropout import RowDropout
+from fairseq_birq.settings import refuse_removed, setting
 from fairseq_birq.structs import Features
 
 _INT16_SCALE = 32768.0  # Kaldi's samples are 16-bit integers
@@ -15,6 +18,19 @@ _LOWEST_HZ = 20.0
 _FLOOR = torch.finfo(torch.float32).eps
 _FRAME_BLOCK = 512
 _VARIANCE_FLOOR = 1e-10
+
+
+@dataclass
+class LogMelConfig:
+    """Settings of the log-Mel frontend. `raw_input` targets read the first three whatever the frontend is."""
+
+    num_mels: int = setting(80, "Mel bins")
+    window_ms: float = setting(25.0, "analysis window")
+    hop_ms: float = setting(10.0, "step between feature frames")
+    feature_norm: str = setting(
+        "utterance", "zero mean and unit variance per Mel bin over the utterance's own frames", ["utterance", "none"]
+    )
+    subsampling: str = setting("conv1d", "kind of the two stride-2 convolutions (logmel); conv1d is the only one")
 
 
 class LogMel(KeepsFloat32):
@@ -64,7 +80,7 @@ class LogMel(KeepsFloat32):
             if waveform.device.type == "cpu":
                 self._fill_by_blocks(x, frames, (~frame_padding).sum(1).tolist())
             else:
-                x = self._log_mel(frames)
+                x = self.log_mel_of(frames)
         return Features(x.masked_fill_(frame_padding[..., None], 0.0), frame_padding)
 
     def _fill_by_blocks(self, x: Tensor, frames: Tensor, lengths):
@@ -72,9 +88,9 @@ class LogMel(KeepsFloat32):
         for row, length in enumerate(lengths):
             for start in range(0, length, _FRAME_BLOCK):
                 block = slice(start, min(start + _FRAME_BLOCK, length))
-                x[row, block] = self._log_mel(frames[row, block])
+                x[row, block] = self.log_mel_of(frames[row, block])
 
-    def _log_mel(self, frames: Tensor) -> Tensor:
+    def log_mel_of(self, frames: Tensor) -> Tensor:
         """Kaldi's order of float32 operations, so that digital silence rounds as there; then a float64 transform.
 
         Povey's window is 0 on a frame's first sample, which is left out. frames: (..., window_samples) float32 ->
@@ -163,17 +179,16 @@ class LogMelFrontend(nn.Module):
 
     Args:
         dim: width of the encoder.
-        subsampling: "conv1d" over Mel channels, or "conv2d".
         feature_norm: "utterance", see `normalise_utterance`, or "none".
         dropout: on what enters the encoder.
     """
 
+    Config = LogMelConfig
     frames_per_step = 4
 
     def __init__(
         self,
         dim,
-        subsampling="conv1d",
         feature_norm="utterance",
         dropout=0.0,
         sample_rate=16000,
@@ -186,8 +201,15 @@ class LogMelFrontend(nn.Module):
         self.dim, self.feature_dim, self.sample_rate = dim, num_mels, sample_rate
         self.step_samples = self.frames_per_step * self.log_mel.hop_samples
         self.feature_norm = feature_norm
-        self.subsampling = SUBSAMPLINGS[subsampling](num_mels, dim)
+        self.subsampling = ConvSubsampling(num_mels, dim)
         self.dropout = RowDropout(dropout)
+
+    @classmethod
+    def settings(cls, cfg) -> dict:
+        """Keyword arguments, but for `dim`. cfg: a `FrontendConfig`."""
+        refuse_removed("model.frontend.subsampling", cfg.subsampling, "conv1d")
+        shared = dict(dropout=cfg.dropout, sample_rate=cfg.sample_rate)
+        return dict(feature_norm=cfg.feature_norm, num_mels=cfg.num_mels, window_ms=cfg.window_ms, hop_ms=cfg.hop_ms, **shared)
 
     @torch.no_grad()
     def features(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:

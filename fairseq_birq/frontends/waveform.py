@@ -1,6 +1,8 @@
 """The convolutional frontend of wav2vec 2.0 (Baevski et al. 2020, arXiv 2006.11477, section 2), 50 Hz."""
 
 import math
+from dataclasses import dataclass
+from typing import List
 
 import torch
 from torch import Tensor, nn
@@ -9,9 +11,19 @@ from torch.nn import functional as F
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.logmel import at_least_zero, frames_padding
 from fairseq_birq.modules.row_dropout import RowDropout
+from fairseq_birq.settings import setting
 from fairseq_birq.structs import Features
 
 _VARIANCE_FLOOR = 1e-7  # that of Hugging Face's Wav2Vec2FeatureExtractor: exports see the same waveforms
+
+
+@dataclass
+class WaveformConfig:
+    """Settings of the waveform frontend."""
+
+    waveform_dim: int = setting(512, "channels of the CNN (waveform)")
+    waveform_kernels: List[int] = setting(lambda: [10, 3, 3, 3, 3, 2, 2], "frames that each layer of the CNN sees (waveform)")
+    waveform_strides: List[int] = setting(lambda: [5, 2, 2, 2, 2, 2, 2], "steps of each layer of the CNN (waveform)")
 
 
 class WaveformFrontend(nn.Module):
@@ -24,6 +36,7 @@ class WaveformFrontend(nn.Module):
         UserError: `kernels` and `strides` differ in length.
     """
 
+    Config = WaveformConfig
     frames_per_step = 1
 
     def __init__(
@@ -47,6 +60,12 @@ class WaveformFrontend(nn.Module):
         self.dropout = RowDropout(dropout)
         for convolution in self.convolutions:
             nn.init.kaiming_normal_(convolution.weight)
+
+    @classmethod
+    def settings(cls, cfg) -> dict:
+        """Keyword arguments, but for `dim`. cfg: a `FrontendConfig`."""
+        sizes = dict(waveform_dim=cfg.waveform_dim, kernels=list(cfg.waveform_kernels), strides=list(cfg.waveform_strides))
+        return dict(**sizes, dropout=cfg.dropout, sample_rate=cfg.sample_rate)
 
     def features(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:
         """What masking acts on. waveform: (B, S) float, padding_mask: (B, S) bool -> Features (B, F, waveform_dim)."""

@@ -1,7 +1,6 @@
 """How alike the layers of two checkpoints are: linear centred kernel alignment."""
 
 from types import SimpleNamespace
-from typing import Sequence
 
 import torch
 from torch import Tensor
@@ -9,7 +8,6 @@ from torch import Tensor
 from fairseq_birq.checkpoint import load_encoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.measures.frames import collect, rows_of_minutes
-from fairseq_birq.tools.pictures.drawing import heat_map, picture
 
 
 def linear_cka(x: Tensor, y: Tensor) -> float:
@@ -39,12 +37,3 @@ def cka_of_checkpoints(first, second, manifest, minutes: float = 5.0) -> Tensor:
     if len(hidden[0][0]) != len(hidden[1][0]):
         raise UserError(f"{first} and {second} have other frames of the same audio: layers cannot be compared")
     return torch.tensor([[linear_cka(x, y) for y in hidden[1].values()] for x in hidden[0].values()], dtype=torch.float64)
-
-
-def draw(similarity: Tensor, path, names: Sequence[str]) -> None:
-    """A heat map; the layers of the first checkpoint from top to bottom. names: of the two checkpoints"""
-    rows, columns = similarity.shape
-    with picture(path, height_cm=min(16.0, 3.2 + 0.8 * rows), width_cm=min(17.0, 5.5 + 1.1 * columns)) as figure:
-        axes = figure.subplots()
-        heat_map(axes, similarity, range(rows), range(columns), "linear CKA", low=0, high=1)
-        axes.set(xlabel=f"layer of {names[1]}", ylabel=f"layer of {names[0]}")

@@ -100,7 +100,7 @@ class SelfAttention(nn.Module):
             query = query + self.content_bias.to(query.dtype)
         heads = [part.transpose(1, 2) for part in (query, key, qkv[:, :, 2])]
         attended = self._attend(heads, keep, inputs.clean_rows)
-        return self.output(attended.transpose(1, 2).flatten(2))
+        return self.output(_join_heads(attended))
 
     def _attend(self, heads, keep: Optional[Tensor], clean_rows: int) -> Tensor:
         """heads: query, key, value, each (B, H, T, head_dim) -> (B, H, T, head_dim)."""
@@ -125,6 +125,13 @@ class SelfAttention(nn.Module):
         scores = F.pad(scores, (1, 0)).flatten(2)[..., num_frames:]  # row t moves by t to the left
         scores = scores.view(*scores.shape[:2], num_frames, -1)[..., :num_frames]
         return scores if keep is None else scores.masked_fill(~keep, float("-inf"))
+
+
+def _join_heads(attended: Tensor) -> Tensor:
+    """(B, H, T, head_dim) -> (B, T, d)."""
+    if torch.onnx.is_in_onnx_export():  # it has no symbolic shape for the view below
+        return torch.cat(attended.unbind(1), dim=-1)
+    return attended.transpose(1, 2).flatten(2)
 
 
 def _rows(keep: Optional[Tensor], rows: slice) -> Optional[Tensor]:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_birq.distributed import sum_over_processes
 from fairseq_birq.objective.soft_codes import SoftCodes
 
 
@@ -22,9 +23,7 @@ def diversity_loss(codes: SoftCodes, block_bytes: int) -> Tensor:
         sums = unit.new_zeros(codebook.shape[0])
         for block in unit.split(max(1, block_bytes // (4 * codebook.shape[0]))):
             sums = sums + checkpoint(_summed_labels, block, codebook.to(unit.dtype), codes.score_scale, use_reentrant=False)
-        everywhere = torch.cat([sums.detach(), sums.new_full((1,), float(unit.shape[0]))])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(everywhere)
+        everywhere = sum_over_processes(torch.cat([sums.detach(), sums.new_full((1,), float(unit.shape[0]))]))
         mean = everywhere[:-1] / everywhere[-1].clamp(min=1)
         # The gradient of x log x has a summand 1, which is nothing on a simplex.
         total = total + (sums * mean.clamp(min=1e-30).log()).sum()

@@ -58,14 +58,13 @@ class SpanMasker(nn.Module):
     to encoder frames; one that would pass the end of the utterance is cut there.
     """
 
-    def __init__(self, feature_dim, step_ms, frames_per_step, span_ms=400.0, start_prob=0.01, fill="noise", noise_std=0.1):
+    def __init__(self, step_ms, frames_per_step, span_ms=400.0, start_prob=0.01, noise_std=0.1):
         super().__init__()
         self.step_ms = step_ms
         self.frames_per_step = frames_per_step
         self.span_steps = max(1, round(span_ms / step_ms))
         self.start_prob = 1.0 - (1.0 - start_prob) ** (step_ms / 10.0)
         self.noise_std = noise_std
-        self.filler = nn.Parameter(torch.empty(feature_dim).uniform_()) if fill == "learned" else None
 
     def sample(self, padding_mask: Tensor, keys: Tensor) -> Tensor:
         """Choose the masked frames. padding_mask: (B, T) bool, keys: (B,) int64 -> mask: (B, T) bool."""
@@ -79,8 +78,6 @@ class SpanMasker(nn.Module):
         """Replace masked features. x: (B, F, D) float, mask: (B, T) bool, keys: (B,) int64 -> (B, F, D)."""
         frames = mask.repeat_interleave(self.frames_per_step, dim=1)[:, : x.shape[1]]
         frames = nn.functional.pad(frames, (0, x.shape[1] - frames.shape[1]))
-        if self.filler is not None:
-            return torch.where(frames[..., None], self.filler.to(x.dtype), x)
         rows, columns = frames.nonzero(as_tuple=True)
         filled = x.clone()
         filled[rows, columns] = self._noise(keys[rows], columns, x.shape[2]).to(x.dtype)

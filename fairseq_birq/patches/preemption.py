@@ -10,8 +10,9 @@ import os
 import signal
 import threading
 
-import torch
 from fairseq import checkpoint_utils
+
+from fairseq_birq.distributed import wait_for_all
 
 logger = logging.getLogger(__name__)
 
@@ -81,6 +82,5 @@ def leave(cfg, trainer, epoch_itr) -> None:
     updates = trainer.get_num_updates()
     logger.warning(f"asked to leave: saving a checkpoint after update {updates} and ending with status {EXIT_STATUS}")
     checkpoint_utils.save_checkpoint(cfg.checkpoint, trainer, epoch_itr, None)
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.barrier()  # the one that saves may be killed when another has ended
+    wait_for_all()  # the one that saves may be killed when another has ended
     raise SystemExit(EXIT_STATUS)

@@ -1,36 +1,37 @@
 """What a target source is given and what it promises."""
 
-from dataclasses import dataclass, field
-from typing import Dict, Optional, Tuple
+from dataclasses import dataclass
+from typing import Any, Mapping, Optional, Tuple
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from fairseq_birq.builders import build_quantizer
 from fairseq_birq.errors import UserError
-from fairseq_birq.structs import Features
+from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from fairseq_birq.structs import TargetInputs
+
+__all__ = ["ScaleGradient", "TargetContext", "TargetInputs", "TargetSource", "check_share"]
 
 
 @dataclass
-class TargetInputs:
-    """The unmasked view of a batch, from which sources make targets."""
+class TargetContext:
+    """What a source is built with, besides its own settings."""
 
-    waveform: Tensor  # (B, S) float
-    padding_mask: Tensor  # (B, S) bool
-    features: Features  # the frontend's unmasked, normalised features: (B, F, D)
-    frame_padding_mask: Tensor  # (B, T) bool, of encoder frames
-    selected: Tensor  # (views * B, T) bool: the M frames that need a target; row r is utterance r % B
-    keys: Optional[Tensor] = None  # (views * B,) int64: random numbers of a row
-    hidden: Dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, T, d) on unmasked input
-    codes: Optional[Tensor] = None  # (B, T, N) int64: labels that came with the batch
+    cfg: Any  # the `BirqConfig` of the whole model
+    frontend: nn.Module  # the trained encoder's
+    sources: Mapping[str, nn.Module]  # those that are built already, in the order of the registry
+    target_encoder: Optional[Tuple[Any, Optional[dict]]] = None  # settings (with `frontend` and `encoder`) and weights of
+    # an encoder that is not trained; no weights where a checkpoint's are loaded next
 
-    def gather(self, x: Tensor) -> Tensor:
-        """The selected frames, row by row. x: (B, T, D) -> (M, D)."""
-        rows, columns = self.frames()
-        return x[rows % x.shape[0], columns]
+    def quantizer(self, input_dim: int, **changes) -> RandomProjectionQuantizer:
+        """`model.quantizer` over `input_dim` dimensions. changes: see `build_quantizer`."""
+        return build_quantizer(self.cfg.quantizer, input_dim, self.cfg.block_mb, **changes)
 
-    def frames(self) -> Tuple[Tensor, Tensor]:
-        """Row and column of every selected frame: (M,) int64 each."""
-        return self.selected.nonzero(as_tuple=True)
+
+def check_share(key: str, value: float) -> None:
+    if not 0.0 <= value <= 1.0:
+        raise UserError(f"`model.targets.{key}` must be from 0 to 1, but is {value:g}")
 
 
 class ScaleGradient(torch.autograd.Function):
@@ -54,6 +55,12 @@ class TargetSource(nn.Module):
     """
 
     name: str
+    Config: type  # of `model.targets.<name>`
+    codebook_size: int  # V
+    shares_head_with: Optional[str] = None  # the source whose prediction head it uses; None: it has its own
+    is_fixed = False  # whether training cannot change its codes
+    needs_label_files = False  # whether codes come with the batch, so that audio alone gives none
+    takes_target_encoder = False  # whether it is built with `model.target_encoder_path`
     hidden_layers: Tuple[int, ...] = ()  # of the encoder on unmasked input that `inputs.hidden` must hold
     needs_gradient = False  # whether training goes through these layers
     target_dropout = False  # whether they are computed with dropout
@@ -61,6 +68,16 @@ class TargetSource(nn.Module):
     stage: Optional[int] = None  # how often the targets have been renewed; None where training knows no stages
     target_updates: Tuple[int, ...] = ()  # at which updates they are
     reset_heads = reset_optimizer = False  # what begins anew with a stage
+
+    @classmethod
+    def build(cls, cfg, context: TargetContext) -> "TargetSource":
+        """From its own settings, a `Config`. Raises UserError for settings that cannot be."""
+        raise NotImplementedError
+
+    @classmethod
+    def stored_encoder_settings(cls, extra_state) -> Optional[Any]:
+        """Settings of an encoder whose weights come with a checkpoint, from the source's state there; None: there is none."""
+        return None
 
     @property
     def active(self) -> bool:

@@ -5,9 +5,10 @@ from typing import List, Sequence, Tuple
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.encoders.conformer import MaskedBatchNorm
+from fairseq_birq.builders import build_speech_encoder
+from fairseq_birq.errors import UserError
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
-from fairseq_birq.targets.base import TargetInputs, TargetSource
+from fairseq_birq.targets.base import TargetContext, TargetInputs, TargetSource
 from fairseq_birq.targets.normalisation import HiddenNormalisation
 
 
@@ -15,16 +16,14 @@ class FrozenEncoder(nn.Module):
     """The frontend and the first layers of a speech encoder: no gradient, always in eval mode, on unmasked input.
 
     Args:
-        speech_encoder: a `SpeechEncoder` to be taken over; layers above `num_layers` are dropped from it.
-        num_layers: the deepest layer that targets are taken from.
+        speech_encoder: a `SpeechEncoder` to be taken over, with the layers that it has (see `Encoder.keep_layers`).
         shares_features: the trained encoder's features are this one's too: log-Mel of the same settings.
     """
 
-    def __init__(self, speech_encoder: nn.Module, num_layers: int, shares_features: bool):
+    def __init__(self, speech_encoder: nn.Module, shares_features: bool):
         super().__init__()
         self.frontend, self.encoder = speech_encoder.frontend, speech_encoder.encoder
-        self.encoder.layers = self.encoder.layers[:num_layers]
-        self.num_layers, self.shares_features = num_layers, shares_features
+        self.num_layers, self.shares_features = len(self.encoder.layers), shares_features
         self.requires_grad_(False)
         self.train()
 
@@ -41,31 +40,18 @@ class FrozenEncoder(nn.Module):
         return [hidden, *self.encoder.run_layers(hidden, inputs.frame_padding_mask, stop=self.num_layers)]
 
     def copy(self, speech_encoder: nn.Module) -> None:
-        """Become a copy of the first layers of another speech encoder, with the processes' mean running statistics."""
+        """Become a copy of the first layers of another speech encoder."""
         state = speech_encoder.state_dict()
         self.load_state_dict({key: state[key] for key in self.state_dict()})
-        self._join_running_statistics()
 
     @torch.no_grad()
     def average(self, speech_encoder: nn.Module, decay: float) -> None:
-        """Parameters become `decay * own + (1 - decay) * the other's`; buffers are copied, as in `copy`."""
+        """Parameters become `decay * own + (1 - decay) * the other's`; buffers are copied."""
         parameters, buffers = dict(speech_encoder.named_parameters()), dict(speech_encoder.named_buffers())
         for name, own in self.named_parameters():
             own.lerp_(parameters[name].to(own.dtype), 1.0 - decay)
         for name, own in self.named_buffers():
             own.copy_(buffers[name])
-        self._join_running_statistics()
-
-    def _join_running_statistics(self) -> None:
-        """A batch normalisation's are of one process's batches, but labels must not depend on the process."""
-        if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
-            return
-        for module in self.modules():
-            if isinstance(module, MaskedBatchNorm):
-                for buffer in module.buffers():
-                    mean = buffer.float() / torch.distributed.get_world_size()
-                    torch.distributed.all_reduce(mean)
-                    buffer.copy_(mean)
 
 
 class FrozenEncoderTargets(TargetSource):
@@ -94,6 +80,7 @@ class FrozenEncoderTargets(TargetSource):
         self.layers = tuple(layers)
         self.normalisations = nn.ModuleList(normalisations)
         self.quantizers = nn.ModuleList(quantizers)
+        self.codebook_size = quantizers[0].codebook_size
 
     @property
     def columns(self) -> Tuple[str, ...]:
@@ -113,3 +100,55 @@ class FrozenEncoderTargets(TargetSource):
 
     def _codes(self, inputs, hidden, normalisation, quantizer) -> Tensor:
         return quantizer.nearest(normalisation.of_batch(inputs.gather(hidden), hidden[~inputs.frame_padding_mask]))
+
+
+def frozen_parts(cfg, name: str, context: TargetContext, encoder_class=FrozenEncoder, **statistics) -> dict:
+    """What `FrozenEncoderTargets` are made of. The trained encoder's weights stay those of a run without them.
+
+    cfg: with `layers`, `normalisation` and `seed`; name: of the source
+    statistics: of `HiddenNormalisation`
+
+    Raises:
+        UserError: layers that are not there, or N codebooks that they cannot share evenly.
+    """
+    settings, state = context.target_encoder or (context.cfg, None)
+    layers, num_codebooks, dim = list(cfg.layers), context.cfg.quantizer.num_codebooks, settings.encoder.dim
+    _check_layers(name, layers, settings.encoder.num_layers, num_codebooks)
+    with torch.random.fork_rng(devices=[]):
+        speech_encoder = build_speech_encoder(settings.frontend, settings.encoder)
+    if state is not None:
+        speech_encoder.load_state_dict(state)
+    _check_same_frames(context.frontend, speech_encoder.frontend)
+    speech_encoder.encoder.keep_layers(max(layers))
+    share = num_codebooks // len(layers)
+    return dict(
+        encoder=encoder_class(speech_encoder, shares_features=_same_log_mel(context.cfg.frontend, settings.frontend)),
+        layers=layers,
+        normalisations=[HiddenNormalisation(dim, cfg.normalisation, **statistics) for _ in layers],
+        quantizers=[context.quantizer(dim, seed=[cfg.seed, layer], num_codebooks=share) for layer in layers],
+    )
+
+
+def _check_layers(name, layers, num_layers, num_codebooks):
+    key = f"model.targets.{name}.layers"
+    if not layers or len(set(layers)) < len(layers) or not all(0 <= layer <= num_layers for layer in layers):
+        raise UserError(f"`{key}` is {layers}; name different layers from 1 to {num_layers}, or 0 for what enters the first")
+    if num_codebooks % len(layers):
+        raise UserError(
+            f"`model.quantizer.num_codebooks` ({num_codebooks}) cannot be shared out evenly over the {len(layers)} layers "
+            f"of `{key}`: make it a multiple of {len(layers)}"
+        )
+
+
+def _check_same_frames(ours, other):
+    samples = torch.arange(ours.sample_rate)
+    if ours.sample_rate != other.sample_rate or not torch.equal(ours.output_length(samples), other.output_length(samples)):
+        raise UserError(
+            "the encoder in `model.target_encoder_path` has other frames than `model.frontend`, so that its codes fit "
+            "none of them: choose a checkpoint of the same sample rate, windows and hops"
+        )
+
+
+def _same_log_mel(ours, other) -> bool:
+    keys = ("name", "sample_rate", "num_mels", "window_ms", "hop_ms", "feature_norm")
+    return ours.name == "logmel" and all(getattr(ours, key) == getattr(other, key) for key in keys)

@@ -1,13 +1,29 @@
 """Targets of a slowly moving average of the encoder."""
 
+from dataclasses import dataclass, replace
 from typing import List, Optional
 
 import torch
 from torch import Tensor, nn
 
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
-from fairseq_birq.targets.base import TargetInputs
-from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTargets
+from fairseq_birq.settings import setting
+from fairseq_birq.targets.base import TargetContext, TargetInputs, check_share
+from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTargets, frozen_parts
+from fairseq_birq.targets.normalisation import MODES
+
+
+@dataclass
+class MovingAverageConfig:
+    """Hard codes of a moving average of the encoder; its N codebooks are shared out over the layers."""
+
+    layers: List[int] = setting(list, "counted from 1; 0 = what enters the first layer")
+    normalisation: str = setting("standardize+layer", "normalisation of hidden states before the projection", MODES)
+    statistics_momentum: float = setting(0.01, "share of a new batch in the running statistics of the normalisation")
+    decay_start: float = setting(0.999, "share of the old average that an update keeps, in the beginning")
+    decay_end: float = setting(0.9999, "the same in the end")
+    decay_warmup_updates: int = setting(30000, "updates from the one to the other")
+    seed: int = setting(4, "seed of the projections and codebooks")
 
 
 class AveragedEncoder(KeepsFloat32, FrozenEncoder):
@@ -40,7 +56,7 @@ class MovingAverageTargets(FrozenEncoderTargets):
         decay_warmup_updates: updates in between.
     """
 
-    name = "moving_average"
+    name, Config = "moving_average", MovingAverageConfig
 
     def __init__(
         self,
@@ -55,6 +71,14 @@ class MovingAverageTargets(FrozenEncoderTargets):
         super().__init__(encoder, layers, normalisations, quantizers)
         self.decay_start, self.decay_end, self.decay_warmup_updates = decay_start, decay_end, decay_warmup_updates
         self.num_updates: Optional[int] = None  # what the average has taken in; None: nothing yet
+
+    @classmethod
+    def build(cls, cfg: MovingAverageConfig, context: TargetContext) -> "MovingAverageTargets":
+        for key in ("decay_start", "decay_end", "statistics_momentum"):
+            check_share(f"moving_average.{key}", getattr(cfg, key))
+        ours = replace(context, target_encoder=None)
+        parts = frozen_parts(cfg, cls.name, ours, AveragedEncoder, momentum=cfg.statistics_momentum)
+        return cls(**parts, decay_start=cfg.decay_start, decay_end=cfg.decay_end, decay_warmup_updates=cfg.decay_warmup_updates)
 
     def decay_at(self, num_updates: int) -> float:
         if num_updates >= self.decay_warmup_updates:

@@ -4,15 +4,17 @@ Layer normalisation leaves the mean direction that all frames share, and random 
 few. Standardising every dimension over frames takes it out.
 """
 
-from typing import Optional
+from typing import Iterable, Optional
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from fairseq_birq.distributed import sum_over_processes
 from fairseq_birq.modules import held_statistics
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
 
+MODES = ("layer", "standardize", "standardize+layer", "whiten")
 _EPSILON = 1e-5
 
 
@@ -86,23 +88,48 @@ class HiddenNormalisation(KeepsFloat32):
         settled = self.max_batches is not None and self.num_batches >= self.max_batches
         if self.mode == "layer" or settled or held_statistics.are_held():
             return
-        frames = frames.double()
-        moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)
-        count = frames.new_full((1,), float(frames.shape[0]))
-        packed = torch.cat([frames.sum(0), moments.flatten(), count])
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            torch.distributed.all_reduce(packed)
+        moments, packed = self._sums(frames.double())
+        packed = sum_over_processes(packed)
         total = packed[-1]
         if total < 2 or not torch.isfinite(packed).all():
             return
-        mean = packed[: frames.shape[1]] / total
-        second = packed[frames.shape[1] : -1].view_as(moments) / total
-        second = second - self._square(mean)
+        mean, second = self._mean_and_second(packed, moments)
         self.num_batches += 1
         share = max(self.momentum, 1.0 / int(self.num_batches))
         between = share * (1.0 - share) * self._square(mean - self.mean)
         self.second.copy_(self.second.double().lerp(second, share) + between)
         self.mean.copy_(self.mean.double().lerp(mean, share))
+
+    @torch.no_grad()
+    def settle(self, batches: Iterable[Tensor]) -> int:
+        """Statistics over all frames of some batches together, of this process alone, in place of what there was.
+
+        batches: (frames, d) float each
+
+        Returns:
+            How many frames they are; fewer than two change nothing.
+        """
+        packed, moments = None, None
+        for frames in batches:
+            moments, summed = self._sums(frames.double())
+            packed = summed if packed is None else packed + summed
+        if packed is None or packed[-1] < 2:
+            return 0 if packed is None else int(packed[-1])
+        mean, second = self._mean_and_second(packed, moments)
+        self.mean.copy_(mean)
+        self.second.copy_(second)
+        self.num_batches.fill_(1)
+        return int(packed[-1])
+
+    def _sums(self, frames: Tensor):
+        """Sums of x x' or x^2, and these, the sums of x and the number of frames in one vector. frames: (frames, d) float64."""
+        moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)
+        return moments, torch.cat([frames.sum(0), moments.flatten(), frames.new_full((1,), float(frames.shape[0]))])
+
+    def _mean_and_second(self, packed: Tensor, moments: Tensor):
+        dim, total = len(self.mean), packed[-1]
+        mean = packed[:dim] / total
+        return mean, packed[dim:-1].view_as(moments) / total - self._square(mean)
 
     def _square(self, x: Tensor) -> Tensor:
         return torch.outer(x, x) if self.mode == "whiten" else x.square()

@@ -1,12 +1,26 @@
 """BEST-RQ's targets: codes of the raw input."""
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_birq.frontends.logmel import LogMel, normalise_utterance, stack_frames
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
-from fairseq_birq.targets.base import TargetInputs, TargetSource
+from fairseq_birq.settings import setting
+from fairseq_birq.targets.base import TargetContext, TargetInputs, TargetSource
+
+
+@dataclass
+class RawInputConfig:
+    """BEST-RQ's hard codes of the unmasked input."""
+
+    quantizer_norm: str = setting(
+        "utterance+frame",
+        "normalisation of the quantizer's input: per Mel bin over the utterance, per stacked frame, both or none",
+        ["utterance", "utterance+frame", "frame", "none"],
+    )
 
 
 class RawInputTargets(TargetSource):
@@ -23,15 +37,25 @@ class RawInputTargets(TargetSource):
         features_are_inputs: the frontend's features are this source's normalised log-Mel already.
     """
 
-    name = "raw_input"
+    name, Config = "raw_input", RawInputConfig
+    is_fixed = True
 
     def __init__(self, quantizer: RandomProjectionQuantizer, log_mel: LogMel, num_stacked, quantizer_norm, features_are_inputs):
         super().__init__()
-        self.quantizer = quantizer
+        self.quantizer, self.codebook_size = quantizer, quantizer.codebook_size
         self.log_mel = log_mel
         self.num_stacked = num_stacked
         self.quantizer_norm = quantizer_norm
         self.features_are_inputs = features_are_inputs
+
+    @classmethod
+    def build(cls, cfg: RawInputConfig, context: TargetContext) -> "RawInputTargets":
+        norm, frontend = cfg.quantizer_norm, context.cfg.frontend
+        log_mel = LogMel(frontend.sample_rate, frontend.num_mels, frontend.window_ms, frontend.hop_ms)
+        num_stacked = round(context.frontend.step_samples / (frontend.hop_ms * frontend.sample_rate / 1000.0))
+        same_norm = norm.startswith("utterance") == (frontend.feature_norm == "utterance")
+        quantizer = context.quantizer(num_stacked * frontend.num_mels)
+        return cls(quantizer, log_mel, num_stacked, norm, features_are_inputs=frontend.name == "logmel" and same_norm)
 
     @torch.no_grad()
     def forward(self, inputs: TargetInputs) -> Tensor:

@@ -9,8 +9,8 @@ from omegaconf import OmegaConf
 from fairseq_birq import load_encoder
 from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.config import BirqConfig
+from fairseq_birq.doors.birq import FairseqBirqModel as BirqModel
 from fairseq_birq.errors import UserError
-from fairseq_birq.model import BirqModel
 from tests.fixtures.synth import tone
 
 

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from fairseq_birq.config import BirqCtcConfig
-from fairseq_birq.ctc import BirqCtcModel, resolve_pretrained
+from fairseq_birq.ctc import resolve_pretrained
+from fairseq_birq.doors.birq_ctc import FairseqBirqCtcModel as BirqCtcModel
+from fairseq_birq.settings import from_dict
 from tests.fixtures.synth import tiny_config, waveform_batch, write_birq_checkpoint
 
 VOCABULARY_SIZE = 9
@@ -114,7 +116,8 @@ def test_a_fine_tuned_model_holds_nothing_of_pretraining(tmp_path):
 def test_resolved_settings_need_no_other_file(tmp_path):
     path = tmp_path / "pretrained.pt"
     write_birq_checkpoint(path, dim=24)
-    cfg, state = resolve_pretrained(tiny_config(BirqCtcConfig, pretrained_path=str(path)))
+    cfg = from_dict(BirqCtcConfig, tiny_config(BirqCtcConfig, pretrained_path=str(path)))
+    cfg, state = resolve_pretrained(cfg)
     path.unlink()
     assert cfg.pretrained_path is None and cfg.initialized_from == str(path)
     again, nothing = resolve_pretrained(cfg)

@@ -5,8 +5,8 @@ import torch
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import BirqConfig
+from fairseq_birq.doors.birq import FairseqBirqModel as BirqModel
 from fairseq_birq.errors import UserError
-from fairseq_birq.model import BirqModel
 from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.structs import Features
 from tests.fixtures.synth import tone

@@ -10,12 +10,11 @@ from types import SimpleNamespace
 from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from fairseq_birq.builders import build_frontend, build_quantizer, build_targets
-from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
+from fairseq_birq.builders import build_frontend, build_quantizer
+from fairseq_birq.checkpoint import load, speech_encoder_of
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
@@ -23,11 +22,13 @@ from fairseq_birq.measures.alignment import Alignment, read_any_alignment
 from fairseq_birq.measures.frames import all_frames, batches, rows_of_minutes
 from fairseq_birq.measures.label_quality import code_measures, frame_phones, phone_measures
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
-from fairseq_birq.targets.base import TargetInputs
-from fairseq_birq.targets.normalisation import HiddenNormalisation
+from fairseq_birq.settings import merged, with_setting
+from fairseq_birq.structs import TargetInputs
+from fairseq_birq.targets import build_targets
+from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation
 
 RAW_NORMS = ("none", "utterance", "frame", "utterance+frame")
-LAYER_NORMS = ("layer", "standardize", "standardize+layer", "whiten")
+LAYER_NORMS = MODES
 
 
 @dataclass
@@ -78,10 +79,14 @@ def audit(
     Raises:
         UserError: a file or a setting is wrong.
     """
-    cfg = _configured(settings, checkpoint)
-    if layers and checkpoint is None:
+    trained = None if checkpoint is None else load(checkpoint)
+    cfg = _configured(settings, trained)
+    if layers and trained is None:
         raise UserError("--layers needs --checkpoint")
-    encoder = SimpleNamespace(frontend=build_frontend(cfg.frontend, 8)) if checkpoint is None else load_encoder(checkpoint)
+    if trained is None:
+        encoder = SimpleNamespace(frontend=build_frontend(cfg.frontend, 8))
+    else:
+        encoder = speech_encoder_of(*trained, checkpoint)
     reference = None if alignment is None else read_any_alignment(alignment, read_manifest(Path(manifest)), tier)
     rows = rows_of_minutes(manifest, minutes, encoder.frontend.sample_rate)
     deepest = 0
@@ -95,22 +100,21 @@ def audit(
     return _measure(candidates, _inputs(encoder, deepest, manifest, rows, "codes"), encoder.frontend, reference, len(rows))
 
 
-def _configured(settings, checkpoint):
+def _configured(settings, trained) -> BirqConfig:
     """A `BirqConfig` with `model.<key>=<value>` settings; the quantizer's are a checkpoint's where it has some."""
-    cfg, known = OmegaConf.structured(BirqConfig), ["model.quantizer."]
-    if checkpoint is None:
+    cfg, known = BirqConfig(), ["model.quantizer."]
+    if trained is None:
         known.append("model.frontend.")
     else:
-        trained, _ = load_speech_encoder_state(checkpoint)
-        cfg = OmegaConf.merge(cfg, {"quantizer": trained.quantizer} if "quantizer" in trained else {})
+        cfg.quantizer = getattr(trained[0], "quantizer", cfg.quantizer)
     for setting in settings:
         key, _, value = setting.partition("=")
         if not key.startswith(tuple(known)) or not value:
             raise UserError(f"{setting!r}: settings here are {' or '.join(f'{key}KEY=VALUE' for key in known)}")
         try:
-            cfg = OmegaConf.merge(cfg, OmegaConf.from_dotlist([setting[len("model.") :]]))
-        except Exception as error:  # omegaconf 2.0 and 2.3 raise different ones
-            raise UserError(f"{setting!r}: {str(error).splitlines()[0]}") from None
+            cfg = with_setting(cfg, key[len("model.") :], value)
+        except UserError as error:
+            raise UserError(f"{setting!r}: {error}") from None
     return cfg
 
 
@@ -124,7 +128,7 @@ def _checked_layers(layers, num_layers):
 def _raw_candidates(cfg, frontend, seeds) -> List[Candidate]:
     found = []
     for norm in RAW_NORMS:
-        source = build_targets(OmegaConf.merge(cfg, {"targets": {"raw_input": {"quantizer_norm": norm}}}), frontend)["raw_input"]
+        source = build_targets(merged(cfg, {"targets": {"raw_input": {"quantizer_norm": norm}}}), frontend)["raw_input"]
         dim = source.quantizer.projection.shape[1]
         quantizers = {seed: build_quantizer(cfg.quantizer, dim, cfg.block_mb, seed=seed) for seed in seeds}
         config = f"model.targets.raw_input.quantizer_norm={norm}"

@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 from typing import List
 
-from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
+from fairseq_birq.checkpoint import load, speech_encoder_of
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export import EXPORTS
 
@@ -21,8 +21,8 @@ def export(checkpoint, out, to: str) -> List[str]:
     out = Path(out)
     if out.exists():
         raise UserError(f"{out}: is there already; name another folder or remove it")
-    cfg, _ = load_speech_encoder_state(checkpoint)
-    encoder = load_encoder(checkpoint)
+    cfg, state = load(checkpoint)
+    encoder = speech_encoder_of(cfg, state, checkpoint)
     partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     partial.mkdir(parents=True)
     try:

@@ -7,14 +7,15 @@ from pathlib import Path
 import torch
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.tools.export.safetensors import standalone_encoder
+from fairseq_birq.tools.export.safetensors import check_is_log_mel_conformer
+from fairseq_birq.tools.export.traceable import TraceableEncoder
 
 MIN_SECONDS = 0.1
 OPSET = 18
 
 
 def write_onnx(encoder, cfg, out) -> None:
-    """`model.onnx` in the folder `out`: what `StandaloneEncoder` computes, with its inputs and outputs.
+    """`model.onnx` in the folder `out`: what `TraceableEncoder` computes, with its inputs and outputs.
 
     waveform (B, S) float32 and padding_mask (B, S) bool -> hidden_states (1 + K, B, T, d) float32 and
     frame_padding_mask (B, T) bool.
@@ -24,19 +25,19 @@ def write_onnx(encoder, cfg, out) -> None:
     Raises:
         UserError: the encoder is no log-Mel Conformer, or onnx and onnxscript are missing.
     """
-    exported = standalone_encoder(encoder, cfg)
+    check_is_log_mel_conformer(cfg)
     try:
         import onnx  # noqa: F401
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UserError(f"this export needs the package {error.name}: pip install 'fairseq_birq[export]'") from None
-    rate = exported.sample_rate
+    rate = encoder.frontend.sample_rate
     waveform, padding_mask = torch.randn(2, rate), torch.zeros(2, rate, dtype=torch.bool)
     padding_mask[1, rate // 2 :] = True
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=int(MIN_SECONDS * rate))}
     with _quiet():
         torch.onnx.export(
-            exported,
+            TraceableEncoder(encoder).eval(),
             (waveform, padding_mask),
             str(Path(out) / "model.onnx"),
             input_names=["waveform", "padding_mask"],

@@ -1,43 +1,59 @@
-"""The log-Mel Conformer as safetensors, beside the one file that loads it with nothing but torch (`standalone.py`)."""
+"""The log-Mel Conformer as safetensors, which `fairseq_birq.load_encoder` reads with nothing but torch and numpy."""
 
 import json
-import shutil
 from pathlib import Path
 
-from omegaconf import OmegaConf
-
 from fairseq_birq.errors import UserError
-from fairseq_birq.tools.export import standalone
+from fairseq_birq.settings import to_dict
+
+_LOAD = '''"""The encoder in this folder. It needs `pip install fairseq_birq` with torch and numpy, and no fairseq.
+
+    encoder = load()
+    encoded = encoder(waveform, padding_mask)
+
+waveform: (B, S) float in [-1, 1] at `encoder.frontend.sample_rate`; padding_mask: (B, S) bool, True on padding, or left out.
+encoded.layers: the outputs of layers 1 to K, each (B, T, d); encoded.padding_mask: (B, T) bool, of the frames.
+"""
+
+from pathlib import Path
+
+try:
+    from fairseq_birq import load_encoder
+except ImportError as error:
+    raise ImportError("the encoder needs its package, which works without fairseq: pip install fairseq_birq") from error
+
+
+def load(path=Path(__file__).with_name("model.safetensors")):
+    """In eval mode."""
+    return load_encoder(path)
+'''
 
 
 def write_safetensors(encoder, cfg, out) -> None:
-    """`model.safetensors`, with the settings in its metadata, and `standalone.py` in the folder `out`.
+    """`model.safetensors`, with the settings in its metadata, and `load.py` in the folder `out`.
 
     encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
 
     Raises:
         UserError: the encoder is no log-Mel Conformer.
     """
-    metadata = {"config": json.dumps(standalone_settings(cfg)), "format": "pt"}
-    save_tensors(Path(out) / "model.safetensors", encoder.state_dict(), metadata)
-    shutil.copyfile(standalone.__file__, Path(out) / "standalone.py")
+    write_weights(encoder, cfg, out)
+    (Path(out) / "load.py").write_text(_LOAD)
 
 
-def standalone_settings(cfg) -> dict:
-    """What `StandaloneEncoder` needs to know. Raises UserError for another encoder."""
+def write_weights(encoder, cfg, out) -> None:
+    """`model.safetensors` alone."""
+    check_is_log_mel_conformer(cfg)
+    settings = {part: to_dict(getattr(cfg, part)) for part in ("frontend", "encoder")}
+    save_tensors(Path(out) / "model.safetensors", encoder.state_dict(), {"config": json.dumps(settings), "format": "pt"})
+
+
+def check_is_log_mel_conformer(cfg) -> None:
     if cfg.frontend.name != "logmel" or cfg.encoder.name != "conformer":
         raise UserError(
             "this export is for `model.frontend.name: logmel` with `model.encoder.name: conformer`, but "
             f"{described(cfg)}; use `--to huggingface` for a waveform Transformer"
         )
-    return {key: OmegaConf.to_container(cfg[key], enum_to_str=True) for key in ("frontend", "encoder")}
-
-
-def standalone_encoder(encoder, cfg):
-    """A `SpeechEncoder` as `StandaloneEncoder`, in eval mode."""
-    exported = standalone.StandaloneEncoder(standalone_settings(cfg))
-    exported.load_state_dict(encoder.state_dict())
-    return exported.eval()
 
 
 def described(cfg) -> str:

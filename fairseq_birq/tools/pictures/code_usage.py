@@ -27,7 +27,7 @@ def codes_and_phones(
         UserError: the checkpoint has no such source or column, or an alignment does not fit.
     """
     model = BirqModel.from_checkpoint(checkpoint)
-    known = [name for name, target in model.targets.items() if target.active and name != "label_file"]
+    known = [name for name, target in model.targets.items() if target.active and not target.needs_label_files]
     if source not in known:
         raise UserError(f"{checkpoint}: has no target source {source!r} to show; it has {known}")
     frontend, phone_ids = model.speech_encoder.frontend, {}
@@ -39,7 +39,7 @@ def codes_and_phones(
         raise UserError(f"--column must be from 0 to {codes.shape[1] - 1}, but is {column}")
     if not phone_ids:
         raise UserError(f"{alignment}: has no phone but silence for these utterances")
-    size, codes, known = model.heads[model.head_names[source]].weight.shape[1], codes[:, column], phones >= 0
+    size, codes, known = model.targets[source].codebook_size, codes[:, column], phones >= 0
     joint = joint_counts(phones[known], codes[known], len(phone_ids), size)
     return torch.bincount(codes, minlength=size), phone_ids, joint
 

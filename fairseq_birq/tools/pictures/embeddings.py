@@ -5,18 +5,17 @@ from pathlib import Path
 from typing import Dict, List, Sequence
 
 import torch
-from omegaconf import OmegaConf
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairseq_birq.builders import build_targets
-from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
+from fairseq_birq.checkpoint import load, load_encoder, speech_encoder_of
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.data.manifest import read_labels, read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.measures.alignment import read_any_alignment
 from fairseq_birq.measures.frames import all_frames, batches, frame_counts, phones_of, rows_of_minutes
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from fairseq_birq.targets import build_targets
 from fairseq_birq.tools.pictures.drawing import COLOURS, MARKERS, picture, short_names
 
 _CLASSES = 8  # as many colours and markers as there are
@@ -46,11 +45,12 @@ def spaces_of(checkpoints, manifest, rows, layers: Sequence[int], seed: int = 1)
     """
     found: List[Space] = []
     for path, name in zip(checkpoints, short_names(checkpoints)):
-        encoder, (cfg, _) = load_encoder(path), load_speech_encoder_state(path)
+        cfg, state = load(path)
+        encoder = speech_encoder_of(cfg, state, path)
         wrong = [layer for layer in layers if not 0 <= layer <= encoder.encoder.num_layers]
         if wrong:
             raise UserError(f"--layers must be from 0 to {encoder.encoder.num_layers} for {path}, but has {wrong}")
-        source = build_targets(OmegaConf.merge(OmegaConf.structured(BirqConfig), {"frontend": cfg.frontend}), encoder.frontend)
+        source = build_targets(BirqConfig(frontend=cfg.frontend), encoder.frontend)
         parts: Dict[int, List[Tensor]] = {layer: [] for layer in [-1, *layers]}  # -1: the raw input
         for net_input in batches(manifest, sample_rate=encoder.frontend.sample_rate, rows=rows):
             inputs = all_frames(encoder, net_input, max(layers))

@@ -3,8 +3,8 @@
 import logging
 from pathlib import Path
 
-from fairseq_birq.measures import similarity
-from fairseq_birq.tools.pictures import code_usage, curves, embeddings, layer_weights, utterance
+from fairseq_birq.measures.similarity import cka_of_checkpoints
+from fairseq_birq.tools.pictures import code_usage, curves, embeddings, layer_weights, similarity, utterance
 from fairseq_birq.tools.pictures.drawing import short_names
 
 logging.getLogger("matplotlib").setLevel(logging.WARNING)  # fairseq makes every library's debug lines visible
@@ -39,4 +39,4 @@ def draw_utterance(checkpoint, out, **options) -> None:
 
 
 def draw_similarity(checkpoints, manifest, out, minutes) -> None:
-    similarity.draw(similarity.cka_of_checkpoints(*checkpoints, manifest, minutes), out, short_names(checkpoints))
+    similarity.draw(cka_of_checkpoints(*checkpoints, manifest, minutes), out, short_names(checkpoints))

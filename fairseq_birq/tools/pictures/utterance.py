@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -30,6 +30,7 @@ class Utterance:
     codes: Dict[str, Tensor]  # source -> (T, N) int64, noise-free
     changed: Dict[str, Tensor]  # source -> (T, N) bool, against an earlier checkpoint
     intervals: List[tuple]  # (start_s, end_s, phone)
+    fixed: Sequence[str] = ()  # sources whose codes training cannot change
 
 
 def of_checkpoint(checkpoint, manifest, row=0, alignment=None, before=None, tier="phones") -> Utterance:
@@ -62,6 +63,7 @@ def of_checkpoint(checkpoint, manifest, row=0, alignment=None, before=None, tier
         mask=mask,
         codes=codes,
         changed=changed,
+        fixed=tuple(name for name, source in model.targets.items() if source.is_fixed),
         intervals=[] if alignment is None else read_any_alignment(alignment, table, tier).get(row, []),
     )
 
@@ -69,18 +71,18 @@ def of_checkpoint(checkpoint, manifest, row=0, alignment=None, before=None, tier
 @torch.no_grad()
 def _codes(model, net_input):
     inputs = all_frames(model.speech_encoder, net_input)
-    sources = {name: source for name, source in model.targets.items() if name != "label_file" and source.active}
+    sources = {name: source for name, source in model.targets.items() if source.active and not source.needs_label_files}
     return inputs, {name: noise_free_codes(source(inputs)) for name, source in sources.items()}
 
 
 def draw(utterance: Utterance, path) -> None:
     """Log-Mel with masked frames shaded, phones, and one strip of colours per source and codebook.
 
-    Equal colours in a row are equal codes. Where an earlier checkpoint is known, changed codes are black below; those of
-    the raw input never change.
+    Equal colours in a row are equal codes. Where an earlier checkpoint is known, changed codes are black below, for sources
+    whose codes can change.
     """
     strips = [("codes", name, codes) for name, codes in utterance.codes.items()]
-    strips += [("changed", name, changed) for name, changed in utterance.changed.items() if name != "raw_input"]
+    strips += [("changed", name, changed) for name, changed in utterance.changed.items() if name not in utterance.fixed]
     heights = [4.0, 0.55, *(0.35 + 0.22 * codes.shape[1] for _, _, codes in strips)]
     with picture(path, height_cm=2.2 + 1.12 * sum(heights)) as figure:
         all_axes = figure.subplots(len(heights), 1, sharex=True, height_ratios=heights)

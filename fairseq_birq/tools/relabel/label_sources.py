@@ -85,13 +85,13 @@ def build_labeller(checkpoint, codes: Union[LayerCodes, SourceCodes]) -> Labelle
 
 def _build_source(checkpoint, name) -> Labeller:
     model = BirqModel.from_checkpoint(checkpoint)
-    known = [known for known in model.targets if known != "label_file"]
+    known = [known for known, target in model.targets.items() if not target.needs_label_files]
     if name not in known:
         raise UserError(f"checkpoint {checkpoint} has no target source `{name}` to label with; it has {known}")
     source = model.targets[name]
     if source.stage != 0 and any(norm.mode != "layer" and norm.num_batches == 0 for norm in _normalisations(source)):
         raise UserError(f"`{name}` of checkpoint {checkpoint} has no statistics of hidden states yet; train it on first")
-    return Labeller(source, model.speech_encoder, model.heads[model.head_names[name]].weight.shape[1])
+    return Labeller(source, model.speech_encoder, source.codebook_size)
 
 
 def _build_layer(checkpoint, codes: LayerCodes) -> Labeller:
@@ -102,8 +102,9 @@ def _build_layer(checkpoint, codes: LayerCodes) -> Labeller:
     quantizer = RandomProjectionQuantizer(
         speech_encoder.dim, codes.codebook_size, codes.codebook_dim, codes.num_codebooks, seed=[codes.seed, codes.layer]
     )
+    speech_encoder.encoder.keep_layers(codes.layer)
     source = FrozenEncoderTargets(
-        FrozenEncoder(speech_encoder, codes.layer, shares_features=True),
+        FrozenEncoder(speech_encoder, shares_features=True),
         layers=[codes.layer],
         normalisations=[HiddenNormalisation(speech_encoder.dim, codes.normalisation)],
         quantizers=[quantizer],
@@ -139,21 +140,18 @@ def settle_quantizer(labeller: Labeller, of: dict, path: Path, net_inputs: Itera
     modules.load_state_dict(stored["state"])
 
 
-@torch.no_grad()
 def _take_statistics(source: FrozenEncoderTargets, net_inputs) -> None:
     """Mean and (co)variance per dimension over all frames, in float64."""
-    norm, count, total, moments = source.normalisations[0], 0, 0.0, 0.0
-    for net_input in net_inputs:
-        inputs = all_frames(source.encoder, net_input, num_layers=0)
-        hidden = source.encoder(inputs)[source.layers[0]][inputs.selected].double()
-        count, total = count + len(hidden), total + hidden.sum(0)
-        moments = moments + (hidden.t() @ hidden if norm.mode == "whiten" else hidden.square().sum(0))
+    count = source.normalisations[0].settle(_hidden_states(source, net_input) for net_input in net_inputs)
     if count < 2:
         raise UserError(f"{count} frames are too few for statistics of hidden states; use more utterances")
-    mean = total / count
-    norm.mean.copy_(mean)
-    norm.second.copy_(moments / count - (torch.outer(mean, mean) if norm.mode == "whiten" else mean.square()))
-    norm.num_batches.fill_(1)
+
+
+@torch.no_grad()
+def _hidden_states(source: FrozenEncoderTargets, net_input) -> Tensor:
+    """(frames, d) of the source's layer."""
+    inputs = all_frames(source.encoder, net_input, num_layers=0)
+    return source.encoder(inputs)[source.layers[0]][inputs.selected]
 
 
 def _normalisations(source) -> List[HiddenNormalisation]:

@@ -45,10 +45,10 @@ def measured(checkpoint, manifest, alignment=None, tier="phones", minutes=20.0) 
         phones = phones_of(frontend, manifest, reference, phone_ids, rows)
         if not phone_ids:
             raise UserError(f"{alignment}: has no phone but silence for these utterances")
-    sources = [name for name, source in model.targets.items() if source.active and name != "label_file"]
+    sources = [name for name, source in model.targets.items() if source.active and not source.needs_label_files]
     codes, pictures = collect(model, manifest, sources, rows=rows)[0], []
     for name in sources:
-        size = model.heads[model.head_names[name]].weight.shape[1]
+        size = model.targets[name].codebook_size
         measures = code_measures(codes[name], is_first, size, frontend.sample_rate / frontend.step_samples)
         if phones is not None:
             known = phones >= 0

@@ -5,8 +5,6 @@ from importlib import metadata
 from typing import List
 from xml.etree.ElementTree import Element
 
-from omegaconf import OmegaConf
-
 from fairseq_birq.tools.report.html import missing, node, section
 from fairseq_birq.tools.report.run import Run
 
@@ -27,6 +25,8 @@ def settings_section(run: Run, differences: List[Element]) -> Element:
 
 def yaml_of(group: dict) -> str:
     """A group of settings as YAML, as a recipe would say it."""
+    from omegaconf import OmegaConf  # of fairseq, as the run itself
+
     return OmegaConf.to_yaml(OmegaConf.create({"group": group}))[len("group:\n") :]
 
 

@@ -7,7 +7,7 @@ from tests.fixtures.synth import write_birq_checkpoint
 def test_one_command_makes_the_folder(tmp_path, capsys):
     write_birq_checkpoint(tmp_path / "birq.pt")
     assert main([str(tmp_path / "birq.pt"), str(tmp_path / "deep" / "out"), "--to", "safetensors"]) == 0
-    assert "model.safetensors, standalone.py" in capsys.readouterr().out
+    assert "load.py, model.safetensors" in capsys.readouterr().out
 
 
 pytest.importorskip("safetensors")

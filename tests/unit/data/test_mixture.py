@@ -7,9 +7,11 @@ import torch
 from fairseq.data import data_utils
 from fairseq.data.iterators import EpochBatchIterator
 
-from fairseq_birq.data.dataset import IDS_PER_PART, AudioDataset, raise_user_error
+from fairseq_birq.data.dataset import IDS_PER_PART, raise_user_error
 from fairseq_birq.data.manifest import read_manifest
-from fairseq_birq.data.mixture import IDS_PER_COPY, MixtureDataset
+from fairseq_birq.data.mixture import IDS_PER_COPY
+from fairseq_birq.doors.datasets import FairseqAudioDataset as AudioDataset
+from fairseq_birq.doors.datasets import FairseqMixtureDataset as MixtureDataset
 from fairseq_birq.errors import UserError
 from tests.fixtures.synth import truncate, write_manifest
 

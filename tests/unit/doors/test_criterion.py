@@ -118,10 +118,10 @@ def test_gradient_norms_are_of_the_sources_that_have_targets_by_now():
 
 
 def test_measuring_gradients_changes_nothing_else():
-    """Neither statistics of hidden states and batch normalisation nor random numbers."""
+    """Neither statistics of hidden states nor random numbers."""
     states, sample = [], {**SAMPLE, "net_input": batch([1.5, 1.0])}
     for every in (0, 1):
-        use, noisy = ["raw_input", "own_layer", "snapshot"], {"dropout": 0.1, "conv_norm": "batch"}
+        use, noisy = ["raw_input", "own_layer", "snapshot"], {"dropout": 0.1}
         model = latent_rq(use=use, statistics_batches=5, other={"parts": {"encoder": noisy}})
         model.set_num_updates(3)
         subject = criterion(log_grad_every=every)

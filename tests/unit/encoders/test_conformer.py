@@ -2,13 +2,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairseq_birq.encoders.conformer import ConformerEncoder, ConvolutionModule, MaskedBatchNorm
+from fairseq_birq.encoders.conformer import ConformerEncoder, ConvolutionModule
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.row_dropout import RowDropout, dropout
 
 
 def test_depthwise_convolution_is_torch_s_conv1d():
-    module = ConvolutionModule(6, kernel=5, norm="layer", dropout=0.0)
+    module = ConvolutionModule(6, kernel=5, dropout=0.0)
     x = torch.randn(2, 11, 6, requires_grad=True)
     got, expected = module._convolve(x), module.depthwise(x.transpose(1, 2)).transpose(1, 2)
     torch.testing.assert_close(got, expected)
@@ -29,24 +29,6 @@ def test_an_attention_window_limits_what_a_frame_sees(layers, reach):
     encoder(x, torch.zeros(1, 20, dtype=torch.bool)).last[0, 10].square().sum().backward()
     seen = (x.grad[0] != 0).any(-1).nonzero().flatten().tolist()
     assert seen == list(range(10 - reach, 10 + reach + 1))
-
-
-def test_batch_norm_without_padding_is_torch_s():
-    ours, theirs = MaskedBatchNorm(5), torch.nn.BatchNorm1d(5)
-    x = 3 + 2 * torch.randn(4, 7, 5)
-    for mode in (True, True, False):
-        ours.train(mode), theirs.train(mode)
-        torch.testing.assert_close(ours(x, None, 0), theirs(x.transpose(1, 2)).transpose(1, 2))
-    torch.testing.assert_close(ours.running_var, theirs.running_var)
-
-
-def test_batch_norm_statistics_are_those_of_valid_frames():
-    norm, x = MaskedBatchNorm(5), torch.randn(2, 7, 5)
-    padding_mask = torch.arange(7) >= torch.tensor([[7], [4]])
-    other = x.masked_fill(padding_mask[..., None], 1e4)
-    valid = ~padding_mask
-    torch.testing.assert_close(norm(x, padding_mask, 0)[valid], norm(other, padding_mask, 0)[valid])
-    torch.testing.assert_close(norm(x, padding_mask, 0)[valid].mean(0), torch.zeros(5), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])

@@ -9,9 +9,9 @@ import torch
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import BirqConfig, PretrainingTaskConfig
+from fairseq_birq.doors.birq import FairseqBirqModel as BirqModel
 from fairseq_birq.doors.pretraining_task import PretrainingTask
 from fairseq_birq.errors import UserError
-from fairseq_birq.model import BirqModel
 from fairseq_birq.tools.relabel.label_sources import SourceCodes
 from fairseq_birq.tools.relabel.labelling import make
 from tests.fixtures.synth import tiny_config, truncate, write_birq_checkpoint, write_labels, write_manifest
@@ -112,7 +112,7 @@ def test_mixed_with_another_source_and_with_a_batch_of_bad_audio(tmp_path):
     assert output.num_masked == 0 and output.loss.item() == 0.0
 
 
-def test_a_batch_without_labels_and_a_missing_path_are_user_errors(tmp_path):
+def test_a_batch_without_labels_and_a_missing_path_are_user_errors(tmp_path, caplog):
     write_labels(tmp_path / "labels" / "train", corpus(tmp_path) / "train.tsv", num_codebooks=1, codebook_size=16)
     task, model = labelled_task(tmp_path, tmp_path / "labels")
     net_input = batches(task)[0]
@@ -120,9 +120,18 @@ def test_a_batch_without_labels_and_a_missing_path_are_user_errors(tmp_path):
     with pytest.raises(UserError, match="need batches with labels"):
         model(**net_input)
     cfg = model_config(tmp_path)
-    cfg.targets.label_file.path = None
-    with pytest.raises(SystemExit):
-        BirqModel.build_model(cfg)
+    cfg.targets.label_file.path, cfg._name = None, "birq"
+    stops(caplog, "`task.frame_labels` is not set, nor `model.targets.label_file.path`", task.build_model, cfg)
+
+
+def test_the_task_may_name_the_labels(tmp_path):
+    """In place of the model, whose settings go into every checkpoint."""
+    corpus(tmp_path)
+    for name, seed in (("mine", 0), ("others", 1)):
+        write_labels(tmp_path / name / "train", tmp_path / "train.tsv", num_codebooks=1, codebook_size=16, seed=seed)
+    task, _ = labelled_task(tmp_path, tmp_path / "others", frame_labels=str(tmp_path / "mine"))
+    task.load_dataset("train")
+    assert task.dataset("train").frame_labels.folder == tmp_path / "mine" / "train"
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
-from fairseq_birq.ctc import BirqCtcModel
+from fairseq_birq.doors.birq_ctc import FairseqBirqCtcModel as BirqCtcModel
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import BirqModel
 from fairseq_birq.objective.masking import utterance_keys

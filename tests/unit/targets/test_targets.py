@@ -6,12 +6,13 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from fairseq_birq.builders import build_speech_encoder, build_targets
+from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
 from fairseq_birq.objective.masking import utterance_keys
-from fairseq_birq.targets import TARGETS
+from fairseq_birq.settings import from_dict, merged
+from fairseq_birq.targets import TARGETS, build_targets
 from fairseq_birq.targets.base import TargetInputs
 from tests.fixtures.synth import tone
 
@@ -32,6 +33,7 @@ def build(name, frontend="logmel", **changes):
         {"targets": {"label_file": {"path": "labels"}}},
         changes,
     )
+    cfg = from_dict(BirqConfig, cfg)
     torch.manual_seed(0)
     module = FRONTENDS[frontend](dim=16, **FRONTEND_SETTINGS[frontend]).eval()
     source = build_targets(cfg, module)[name].eval()
@@ -134,8 +136,8 @@ def test_state_dict_round_trip_and_fingerprint(name):
 
 def test_update_follows_the_encoder_once_per_count_and_trains_nothing(name):
     source, _ = build(name)
-    cfg = OmegaConf.structured(BirqConfig)
-    other = build_speech_encoder(cfg.frontend, OmegaConf.merge(cfg.encoder, {"dim": 16, "num_heads": 2, "num_layers": 2}))
+    cfg = merged(BirqConfig(), {"encoder": {"dim": 16, "num_heads": 2, "num_layers": 2}})
+    other = build_speech_encoder(cfg.frontend, cfg.encoder)
     before = {key: copy.deepcopy(value) for key, value in source.state_dict().items()}
     assert source.update(other, 1) is False
     for key, value in source.state_dict().items():

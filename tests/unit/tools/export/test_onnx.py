@@ -6,7 +6,7 @@ import torch
 
 from fairseq_birq.tools.export.folder import export
 from tests.fixtures.synth import waveform_batch
-from tests.unit.tools.export.test_standalone import assert_same
+from tests.unit.tools.export.test_safetensors import assert_same
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

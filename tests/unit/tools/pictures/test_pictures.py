@@ -9,6 +9,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.measures import similarity
 from fairseq_birq.tools.pictures import code_usage, curves, embeddings, layer_weights, utterance
 from fairseq_birq.tools.pictures.drawing import picture, short_names
+from fairseq_birq.tools.pictures.similarity import draw as draw_similarity
 from tests.fixtures.synth import looks_drawn, write_birq_checkpoint, write_two_sounds
 
 
@@ -36,7 +37,7 @@ def test_cka_is_one_up_to_rotation_and_small_for_noise():
 def test_a_checkpoint_is_like_itself(given, tmp_path):
     found = similarity.cka_of_checkpoints(given / "c.pt", given / "c.pt", given / "train.tsv")
     assert found.shape == (3, 3) and found.diagonal().tolist() == pytest.approx([1.0] * 3)
-    similarity.draw(found, tmp_path / "cka.png", ["one", "two"])
+    draw_similarity(found, tmp_path / "cka.png", ["one", "two"])
     assert looks_drawn(tmp_path / "cka.png")
 
 

@@ -213,7 +213,7 @@ def test_so_many_utterances_evenly_spread_set_the_statistics(tmp_path, corpus, c
 
 
 def test_a_fine_tuned_checkpoint_has_layers_and_no_sources(tmp_path, corpus):
-    from fairseq_birq.ctc import BirqCtcModel
+    from fairseq_birq.doors.birq_ctc import FairseqBirqCtcModel as BirqCtcModel
     from tests.unit.test_ctc import TASK
 
     cfg = tiny_config(BirqCtcConfig)
