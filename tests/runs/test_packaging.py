@@ -111,7 +111,6 @@ def test_there_is_no_fairseq_beside_the_wheel(installed):
     assert "No module named 'fairseq'" in run_without_fairseq(installed, "import fairseq").stderr
 
 
-@pytest.mark.xfail(strict=True, reason="`import fairseq_birq` still needs fairseq")
 def test_the_wheel_imports_without_fairseq(installed):
     script = """
 import torch

@@ -139,7 +139,7 @@ def test_every_recipe_names_only_known_keys(repository):
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
     from omegaconf import OmegaConf
 
-    import fairseq_birq  # noqa: F401
+    import fairseq_birq.doors  # noqa: F401
 
     registries = {name: registry["dataclass_registry"] for name, registry in REGISTRIES.items()}
     registries.update(model=MODEL_DATACLASS_REGISTRY, task=TASK_DATACLASS_REGISTRY)

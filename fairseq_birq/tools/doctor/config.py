@@ -84,6 +84,8 @@ def compose(launch: Launch):
     """As fairseq-hydra-train does, with the defaults that fairseq adds from its registries."""
     from fairseq.dataclass.initialize import add_defaults, hydra_init
 
+    import fairseq_birq.doors  # noqa: F401  registers ours
+
     try:
         from hydra import compose, initialize_config_dir
     except ImportError:  # hydra 1.0
@@ -139,6 +141,8 @@ def _schema(part, settings, overrides):
     from fairseq.models import MODEL_DATACLASS_REGISTRY
     from fairseq.registry import REGISTRIES
     from fairseq.tasks import TASK_DATACLASS_REGISTRY
+
+    import fairseq_birq.doors  # noqa: F401  registers ours
 
     fields = FairseqConfig.__dataclass_fields__
     if part not in fields:
