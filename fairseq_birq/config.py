@@ -17,7 +17,7 @@ from fairseq_birq.targets import TargetsConfig
 class MaskConfig:
     span_ms: float = setting(400.0, "length of a masked span")
     start_prob: float = setting(0.01, "probability that a 10 ms frame starts a span (BEST-RQ, section 3)")
-    fill: str = setting("noise", "what stands in a masked frame; noise is the only one")
+    fill: str = setting("noise", "what stands in a masked frame: noise", ["noise", "learned"])
     noise_std: float = setting(0.1, "standard deviation of the noise filler")
 
 

@@ -20,7 +20,7 @@ class ConformerConfig:
     """Settings of the Conformer alone."""
 
     conv_kernel: int = setting(31, "depthwise convolution, encoder frames (conformer); odd")
-    conv_norm: str = setting("layer", "normalisation inside the convolution module (conformer); layer is the only one")
+    conv_norm: str = setting("layer", "normalisation inside the convolution module (conformer): layer", ["layer", "batch"])
     positions: str = setting("rotary", "position information in attention (conformer)", ["rotary", "relative"])
     attention_window: int = setting(0, "frames that attention sees to each side; 0 = all (conformer)")
 

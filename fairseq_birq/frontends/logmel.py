@@ -30,7 +30,7 @@ class LogMelConfig:
     feature_norm: str = setting(
         "utterance", "zero mean and unit variance per Mel bin over the utterance's own frames", ["utterance", "none"]
     )
-    subsampling: str = setting("conv1d", "kind of the two stride-2 convolutions (logmel); conv1d is the only one")
+    subsampling: str = setting("conv1d", "kind of the two stride-2 convolutions (logmel): conv1d", ["conv1d", "conv2d"])
 
 
 class LogMel(KeepsFloat32):
