@@ -129,9 +129,9 @@ class _Work:
     block_bytes: int
 
     def blocks(self, num_frames: int, num_codes: int) -> List[slice]:
-        """Rows whose logits fit into the budget; beside soft labels more arrays of that size are alive at once."""
-        arrays = 4 if any(isinstance(source, SoftCodes) for source in self.targets.values()) else 1
-        size = max(1, self.block_bytes // (4 * arrays * num_codes))
+        """Rows whose logits fit into the budget, a quarter as many with soft labels: 5 such arrays are alive then, else 3."""
+        share = 4 if any(isinstance(source, SoftCodes) for source in self.targets.values()) else 1
+        size = max(1, self.block_bytes // (4 * share * num_codes))
         return [slice(start, start + size) for start in range(0, num_frames, size)]
 
     def loss(self, log_p: Tensor, n: int, num_heads: int, rows: slice, units: List[Tensor]) -> Tensor:
