@@ -78,6 +78,7 @@ def installed(repository, tmp_path_factory):
     source = folder / "source"
     ignored = shutil.ignore_patterns("__pycache__", "*.egg-info")
     shutil.copytree(repository / "fairseq_birq", source / "fairseq_birq", ignore=ignored)
+    shutil.copytree(repository / "manifests", source / "manifests", ignore=ignored)
     for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(repository / name, source)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
@@ -105,6 +106,14 @@ def test_the_wheel_has_what_is_no_python_file_too(installed):
     (information,) = installed.glob("fairseq_birq-*.dist-info")
     assert "MIT License" in (information / "licenses" / "LICENSE").read_text()
     assert not (installed / "tests").exists() and not (installed / "experiments").exists()
+
+
+def test_the_wheel_has_the_split_lists(installed, repository):
+    lists = [path for path in (repository / "manifests").glob("*/*") if path.suffix in (".txt", ".tsv")]
+    assert len(lists) >= 7
+    for path in lists:
+        copy = installed / "fairseq_birq" / "corpora" / "lists" / path.parent.name / path.name
+        assert copy.read_bytes() == path.read_bytes()
 
 
 def test_there_is_no_fairseq_beside_the_wheel(installed):
