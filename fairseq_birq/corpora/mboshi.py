@@ -57,7 +57,7 @@ def make(
     """Write audio, manifests, transcripts and alignments of the five sets.
 
     Raises:
-        UserError: the folder is not a clone of the corpus, or a transcript is missing.
+        UserError: the folder is not a clone of the corpus, a transcript is not UTF-8, or an alignment is malformed.
     """
     root = check_folder(folder)
     corpus = root / "full_corpus_newsplit"
