@@ -55,7 +55,7 @@ def make(
                 sources[f"{name.split('_')[1]}/{name}.flac"] = source
             else:
                 report.leave_out("file of a list that is not there", source.name)
-        for path, info in copy_all(sources, out, report, workers).items():
+        for path, info in copy_all(sources, out, report, workers).infos.items():
             report.add(split, Utterance(path, info.num_samples, info.sample_rate, DIGITS[int(Path(path).name[0])]))
     lines = write(report, out, ".", SPLITS, expected=SIZES, dictionary="train")
     write_speakers(out, report.splits)

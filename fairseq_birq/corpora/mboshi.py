@@ -65,16 +65,17 @@ def make(
         raise UserError(f"{root}: no folder {corpus.name}/ in it; give a clone of the corpus' repository")
     report = Report(min_seconds, max_seconds)
     sources = _sources(corpus, report)
-    infos = copy_all({path: source for path, (_, source) in sources.items()}, out, report, workers)
-    for path, info in infos.items():
+    copies = copy_all({path: source for path, (_, source) in sources.items()}, out, report, workers)
+    for path, info in copies.infos.items():
         split, source = sources[path]
         report.add(split, Utterance(path, info.num_samples, info.sample_rate, read_transcript(source)))
     lines = write(report, out, ".", tuple(PART), UNIONS, SIZES, dictionary="pretrain")
     parts = with_unions(report, UNIONS)
     write_speakers(out, parts)
     _write_words(out, parts)
-    _write_alignments(root / "forced_alignments_supervised_spkr", out, parts, {path: sources[path][1].stem for path in infos})
-    return lines
+    names = {path: sources[path][1].stem for path in copies.infos}
+    _write_alignments(root / "forced_alignments_supervised_spkr", out, parts, names)
+    return lines + [f"note        {len(copies.short)} files have fewer samples than their header says; what they have was taken"]
 
 
 def _sources(corpus: Path, report: Report) -> Dict[str, Tuple[str, Path]]:

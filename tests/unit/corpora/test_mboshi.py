@@ -85,6 +85,16 @@ def test_samples_are_the_source_and_a_copy_is_not_made_twice(tmp_path):
     assert (read(str(copy), 16000)[0] == read(str(source), 16000)[0]).all()
 
 
+def test_a_file_that_is_shorter_than_its_header_says_is_taken_and_counted(tmp_path):
+    options = mboshi_tree(tmp_path / "in")
+    row = next(row for row in read_rows("mboshi/utterances.tsv") if row["split"] == "train")
+    source = tmp_path / "in" / "full_corpus_newsplit" / "train" / f"{row['original_name']}.wav"
+    source.write_bytes(source.read_bytes()[:-200])
+    report = mboshi.make(out=str(tmp_path / "out"), **options)
+    assert report[-1].startswith("note        1 files have fewer samples than their header says")
+    assert f"{row['utt_id']}.flac\t{2 * 16000 - 100}" in lines(tmp_path / "out" / "pretrain.tsv")
+
+
 def test_a_folder_that_is_no_clone_is_one_sentence(tmp_path):
     with pytest.raises(UserError, match="no folder full_corpus_newsplit/ in it; give a clone"):
         mboshi.make(str(tmp_path), str(tmp_path / "out"))
