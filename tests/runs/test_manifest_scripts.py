@@ -165,9 +165,16 @@ def test_librispeech_has_the_published_words_spelled_and_refuses_a_damaged_archi
 
 
 def test_ami_counts_the_text_of_the_headsets_alone(repository, stand_ins, tmp_path):
+    for meetings in (repository / "manifests" / "ami").glob("*.txt"):
+        for name in meetings.read_text().split():
+            audio = tmp_path / "corpus" / name / "audio"
+            audio.mkdir(parents=True)
+            for channel in ("Headset-0", "Headset-1", "Headset-2", "Headset-3", "Headset-4", "Array1-01"):
+                (audio / f"{name}.{channel}.wav").touch()
     prepare(repository, "ami", stand_ins, tmp_path)
     assert (tmp_path / "out" / "lm.txt").read_text() == "A B\n"
     assert (tmp_path / "out" / "lexicon.txt").read_text() == "A\tA |\nB\tB |\n"
+    assert len(calls(stand_ins, "curl")) == 1  # the annotations: audio that is there is left alone
     assert calls(stand_ins, "python")[-1] == ["ngram.py", f"{tmp_path}/out/lm.txt", f"{tmp_path}/out/4-gram.arpa", "--order", "4"]
 
 
