@@ -93,7 +93,7 @@ def content(path) -> bytes:
     """
     place = parse_audio_path(os.fspath(path))
     _require_file(place, path)
-    start, size = (place.offset, place.length) if place.is_in_zip else (0, -1)
+    start, size = (place.offset, place.length) if place.is_in_zip and place.length is not None else (0, -1)
     try:
         with open(place.file, "rb") as file:
             file.seek(start)
@@ -133,7 +133,7 @@ def _require_file(place: AudioPath, path):
 
 
 def _samples(place: AudioPath, path, num_frames) -> range:
-    if not place.is_segment:
+    if place.length is None or place.is_in_zip:
         return range(num_frames)
     end = place.offset + place.length
     if place.length == 0 or end > num_frames:

@@ -259,7 +259,9 @@ def _obey_the_training_process_alone() -> None:
     """
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    training_process = multiprocessing.parent_process().pid
+    parent = multiprocessing.parent_process()
+    assert parent is not None, "only workers call this"
+    training_process = parent.pid
 
     def wait():
         while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training_process:

@@ -166,7 +166,7 @@ def _write_rows(file, blocks, path) -> dict:
     file.write(bytes(-columns.names_bytes % 8))
     for numbers in (ends, columns.counts):
         encoded = numbers.astype("<i8", copy=False)
-        digest.update(encoded)
+        digest.update(encoded.data)
         file.write(encoded)
     return {"rows": len(ends), "names_bytes": columns.names_bytes, "fingerprint": digest.hexdigest()}
 

@@ -1,7 +1,7 @@
 """What a decoder gives, and how a path of frames becomes symbols."""
 
 from dataclasses import dataclass
-from typing import List, Optional, Sequence
+from typing import List, Optional, Sequence, Union
 
 import torch
 from torch import Tensor
@@ -38,7 +38,7 @@ class Decoder:
 
 
 def collapse(
-    path: Sequence[int],
+    path: Union[Sequence[int], Tensor],
     log_probs: Tensor,
     blank: int,
     words: Optional[List[str]] = None,
@@ -48,14 +48,14 @@ def collapse(
 
     path: one symbol per frame; log_probs: (T, V) float. `score` defaults to the path's log-probability.
     """
-    path = torch.as_tensor(path, dtype=torch.long)
-    frame_scores = log_probs[torch.arange(len(path)), path]
-    starts = torch.ones(len(path), dtype=torch.bool)
-    starts[1:] = path[1:] != path[:-1]
+    symbols = torch.as_tensor(path, dtype=torch.long)
+    frame_scores = log_probs[torch.arange(len(symbols)), symbols]
+    starts = torch.ones(len(symbols), dtype=torch.bool)
+    starts[1:] = symbols[1:] != symbols[:-1]
     run_scores = torch.zeros(int(starts.sum())).index_add_(0, starts.cumsum(0) - 1, frame_scores)
-    kept = path[starts] != blank
+    kept = symbols[starts] != blank
     return Hypothesis(
-        tokens=path[starts][kept],
+        tokens=symbols[starts][kept],
         score=float(frame_scores.double().sum()) if score is None else score,
         token_scores=run_scores[kept],
         token_frames=starts.nonzero().flatten()[kept],

@@ -59,7 +59,8 @@ def count_generated(output: str) -> ErrorCounts:
 
 def read_generated(output: str) -> Dict[str, Tuple[str, str]]:
     """utterance -> (T- line, first D- line) of what `fairseq-generate` printed; "" where nothing was decoded."""
-    references, hypotheses = {}, {}
+    references: Dict[str, str] = {}
+    hypotheses: Dict[str, str] = {}
     for line in output.splitlines():
         kind, _, rest = line.partition("-")
         number, *fields = rest.split("\t")

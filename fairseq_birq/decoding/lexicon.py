@@ -69,7 +69,7 @@ class LexiconDecoder(Decoder):
             unk_score=-float("inf"),
             sil_score=sil_weight,
             log_add=False,
-            criterion_type=flashlight.CriterionType.CTC,
+            criterion_type=flashlight.CriterionType.CTC,  # type: ignore[attr-defined]
         )
         trie = self._build_trie(flashlight, spellings, model)
         unknown = self.words.get_index("<unk>")
