@@ -75,7 +75,7 @@ class AudioDataset(BatchesByLength):
         self.bad_rows_allowed = 0 if on_bad_audio == "error" else math.ceil(bad_audio_budget * len(manifest))
         self.min_samples = max(min_samples, 1)
         self._rates = read_rates(manifest)
-        self._first_rate = self._find_first_rate() if self._rates is None else None
+        self._first_rate = self._find_first_rate() if self._rates is None else 0  # 0: each row has its own
         self._report_short()
         # Shared with worker processes, which outlive epochs.
         self._epoch = torch.ones(1, dtype=torch.long).share_memory_()

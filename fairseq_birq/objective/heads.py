@@ -13,7 +13,7 @@ class CodebookHeads(nn.Module):
         num_codebooks: N.
     """
 
-    def __init__(self, dim, codebook_size, num_codebooks=1):
+    def __init__(self, dim: int, codebook_size: int, num_codebooks: int = 1):
         super().__init__()
         self.weight = nn.Parameter(torch.empty(num_codebooks, codebook_size, dim))  # (N, V, d)
         self.bias = nn.Parameter(torch.empty(num_codebooks, codebook_size))  # (N, V)

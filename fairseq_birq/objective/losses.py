@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from fairseq_birq.objective.diversity_loss import diversity_loss
+from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.objective.soft_codes import SoftCodes, SoftLabels
 
 Targets = Union[Tensor, SoftCodes]
@@ -36,7 +37,7 @@ def F(log_p: Tensor, labels: Tensor) -> Tensor:
 
 def penalty_form(losses: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
     """`w1 F + w2 G`: BiRQ, Eq. 9, with a summand for each source; `min G` is a constant of theta, so it has no gradient."""
-    return sum(weights[source] * loss for source, loss in losses.items())
+    return sum(weights[source] * loss for source, loss in losses.items())  # type: ignore[return-value]  # never without a source
 
 
 @dataclass
@@ -54,7 +55,7 @@ class LossTerm:
 
 def pretraining_loss(
     hidden: Tensor,
-    heads: Mapping[str, torch.nn.Module],
+    heads: Mapping[str, CodebookHeads],
     head_of: Mapping[str, str],
     targets: Dict[str, Targets],
     weights: Dict[str, float],
@@ -75,7 +76,8 @@ def pretraining_loss(
     Returns:
         (loss, terms): a differentiable scalar (zero where M is 0) and a `LossTerm` per source.
     """
-    loss, terms = hidden.new_zeros((), dtype=torch.float32), {}
+    loss = hidden.new_zeros((), dtype=torch.float32)
+    terms: Dict[str, LossTerm] = {}
     for name, head in heads.items():
         mine = {source: target for source, target in targets.items() if head_of[source] == name}
         if mine:
@@ -83,7 +85,8 @@ def pretraining_loss(
             loss, terms = loss + total, {**terms, **part}
         else:
             loss = loss + 0.0 * (head.weight.sum() + head.bias.sum())
-    rewards = {source: diversity_loss(targets[source], block_bytes) for source in targets if diversity_weights.get(source)}
+    rewarded = {source: target for source, target in targets.items() if diversity_weights.get(source)}
+    rewards = {source: diversity_loss(soft, block_bytes) for source, soft in rewarded.items() if isinstance(soft, SoftCodes)}
     for source, reward in rewards.items():
         terms[source].diversity_loss = reward.detach()
     if rewards:
@@ -136,9 +139,9 @@ class _Work:
 
     def loss(self, log_p: Tensor, n: int, num_heads: int, rows: slice, units: List[Tensor]) -> Tensor:
         """`w1 F + w2 G` of some frames and codebook n. log_p: (R, V); units: unit vectors of these frames, all sources."""
-        losses, units = {}, iter(units)
+        losses, left = {}, iter(units)
         for name, source in self.targets.items():
-            block = source.of_frames(rows, units) if isinstance(source, SoftCodes) else source[rows]
+            block = source.of_frames(rows, left) if isinstance(source, SoftCodes) else source[rows]
             columns = range(n, _columns(source), num_heads)
             parts = [self._column_loss(name, log_p, block, column, rows) for column in columns]
             losses[name] = sum(parts, log_p.new_zeros(())) / _columns(source)
@@ -210,6 +213,7 @@ def _add_gradient(loss: Tensor, leaves: List[Tensor], parts: List[Optional[Tenso
 
 
 def _note_labels(term: LossTerm, column: int, labels: SoftLabels) -> None:
+    assert term.sampled_nearest is not None and term.entropy_sum is not None
     term.sampled_nearest[column] += (labels.nearest == labels.sampled).sum()
     term.entropy_sum[column] += labels.entropy.sum()
 
@@ -218,7 +222,8 @@ def _new_term(source: Targets, hidden: Tensor) -> LossTerm:
     sums = [hidden.new_zeros(_columns(source), dtype=torch.float64) for _ in range(4)]
     codes = torch.empty(hidden.shape[0], _columns(source), dtype=torch.int64, device=hidden.device)
     soft_only = sums[2:] if isinstance(source, SoftCodes) else (None, None)
-    return LossTerm(sums[0], sums[1], None, codes, *soft_only)
+    not_counted = codes.new_zeros(_columns(source), 0)  # until all codes are known
+    return LossTerm(sums[0], sums[1], not_counted, codes, *soft_only)
 
 
 def _columns(source: Targets) -> int:

@@ -36,6 +36,9 @@ class RandomProjectionQuantizer(KeepsFloat32):
         UserError: a size is not positive.
     """
 
+    projection: Tensor
+    codebook: Tensor
+
     def __init__(
         self, input_dim, codebook_size=8192, codebook_dim=16, num_codebooks=1, seed=1, block_bytes=8 << 20, codebook=None
     ):
