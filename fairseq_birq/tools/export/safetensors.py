@@ -2,7 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Dict
 
+from torch import Tensor
+
+from fairseq_birq.data.files import written_whole
 from fairseq_birq.errors import UserError
 from fairseq_birq.settings import to_dict
 
@@ -60,10 +64,15 @@ def described(cfg) -> str:
     return f"this checkpoint has {cfg.frontend.name} and {cfg.encoder.name}"
 
 
-def save_tensors(path, tensors, metadata) -> None:
-    """A safetensors file of float32. Raises UserError where the library is missing."""
-    try:
-        from safetensors.torch import save_file
-    except ImportError:
-        raise UserError("this export needs the package safetensors: pip install 'fairseq_birq[export]'") from None
-    save_file({name: tensor.detach().float().contiguous() for name, tensor in tensors.items()}, str(path), metadata)
+def save_tensors(path, tensors: Dict[str, Tensor], metadata: Dict[str, str]) -> None:
+    """A safetensors file of float32: the header's length in 8 bytes, the header as JSON, and the tensors one after the other."""
+    header, end = {"__metadata__": metadata}, 0
+    for name, tensor in tensors.items():
+        begin, end = end, end + 4 * tensor.numel()
+        header[name] = {"dtype": "F32", "shape": list(tensor.shape), "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with written_whole(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for tensor in tensors.values():
+            file.write(tensor.detach().cpu().float().contiguous().numpy().tobytes())
