@@ -65,7 +65,8 @@ class TargetInputs:
 
     def frames(self) -> Tuple[Tensor, Tensor]:
         """Row and column of every selected frame: (M,) int64 each."""
-        return self.selected.nonzero(as_tuple=True)
+        rows, columns = self.selected.nonzero(as_tuple=True)
+        return rows, columns
 
 
 @dataclass

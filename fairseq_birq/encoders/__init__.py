@@ -4,12 +4,14 @@ A new encoder is one file and one line here. Its class has a `Config` of what it
 encoders share, and `settings(cfg)`, which makes keyword arguments of them.
 """
 
-from fairseq_birq.encoders.base import SharedConfig
+from typing import Dict, Type
+
+from fairseq_birq.encoders.base import Encoder, SharedConfig
 from fairseq_birq.encoders.conformer import ConformerEncoder
 from fairseq_birq.encoders.transformer import TransformerEncoder
 from fairseq_birq.settings import assembled, fields_of, setting
 
-ENCODERS = {"conformer": ConformerEncoder, "transformer": TransformerEncoder}
+ENCODERS: Dict[str, Type[Encoder]] = {"conformer": ConformerEncoder, "transformer": TransformerEncoder}
 
 EncoderConfig = assembled(
     "EncoderConfig",

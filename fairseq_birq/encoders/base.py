@@ -52,6 +52,8 @@ class Encoder(nn.Module):
         checkpoint_activations: recompute every layer in the backward pass.
     """
 
+    Config: type  # of what it alone knows
+
     def __init__(self, num_layers: int, dim: int, layer_dropout: float = 0.0, checkpoint_activations: bool = False):
         super().__init__()
         self.num_layers, self.dim = num_layers, dim
@@ -67,11 +69,13 @@ class Encoder(nn.Module):
         """Drop the layers above; `run_layers` must stop there from now on."""
         self.layers = self.layers[:num_layers]
 
-    def forward(self, x: Tensor, padding_mask: Tensor, num_layers: int = None) -> Encoded:
+    def forward(self, x: Tensor, padding_mask: Tensor, num_layers: Optional[int] = None) -> Encoded:
         """Layers 1 to `num_layers`, or all. x: (B, T, d) float, padding_mask: (B, T) bool."""
         return Encoded(self.run_layers(x, padding_mask, stop=num_layers), padding_mask, subsampled=x)
 
-    def run_layers(self, x: Tensor, padding_mask: Tensor, start: int = 0, stop: int = None, clean_rows: int = 0) -> List[Tensor]:
+    def run_layers(
+        self, x: Tensor, padding_mask: Tensor, start: int = 0, stop: Optional[int] = None, clean_rows: int = 0
+    ) -> List[Tensor]:
         """Layers start + 1 to stop; each output is (B, T, d).
 
         Args:
@@ -79,12 +83,12 @@ class Encoder(nn.Module):
             padding_mask: (B, T) bool.
             clean_rows: so many last rows are computed as in eval mode, the others as the module's mode says.
         """
-        stop = self.num_layers if stop is None else stop
+        last = self.num_layers if stop is None else stop
         if x.shape[1] == 0:
-            return [x] * (stop - start)
+            return [x] * (last - start)
         x, inputs = self.prepare(x, padding_mask, start, clean_rows)
         outputs = []
-        for index in range(start, stop):
+        for index in range(start, last):
             x = self._run_layer(index, x, inputs)
             outputs.append(x)
         return outputs

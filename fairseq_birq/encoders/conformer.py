@@ -79,13 +79,14 @@ class ConformerEncoder(Encoder):
 
     def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         num_frames = x.shape[1]
-        padding_mask = padding_or_none(padding_mask)
-        keep = attention_keep(padding_mask, num_frames, self.attention_window, x.device)
+        padding = padding_or_none(padding_mask)
+        keep = attention_keep(padding, num_frames, self.attention_window, x.device)
+        positions: Tuple[Tensor, ...]
         if self.positions == "rotary":
             positions = rotary_table(num_frames, self.head_dim, x.device)
         else:
             positions = relative_table(num_frames, self.dim, x.device)
-        return x, LayerInputs(padding_mask, keep, positions, clean_rows)
+        return x, LayerInputs(padding, keep, positions, clean_rows)
 
 
 class ConformerLayer(nn.Module):

@@ -1,9 +1,11 @@
 """From a waveform to the hidden states of all layers: what pre-training makes and everything else uses."""
 
-from typing import Callable, Optional
+from typing import Any, Callable, Optional
 
+import torch
 from torch import Tensor, nn
 
+from fairseq_birq.encoders.base import Encoder
 from fairseq_birq.structs import Encoded, Features
 
 
@@ -15,7 +17,10 @@ class SpeechEncoder(nn.Module):
         encoder: see `fairseq_birq.encoders`.
     """
 
-    def __init__(self, frontend: nn.Module, encoder: nn.Module):
+    frontend: Any  # see `fairseq_birq.frontends`
+    encoder: Encoder
+
+    def __init__(self, frontend: nn.Module, encoder: Encoder):
         super().__init__()
         self.frontend = frontend
         self.encoder = encoder
@@ -44,7 +49,7 @@ class SpeechEncoder(nn.Module):
             mask_features: applied to the normalised features before subsampling.
         """
         if padding_mask is None:
-            padding_mask = waveform.new_zeros(waveform.shape, dtype=bool)
+            padding_mask = waveform.new_zeros(waveform.shape, dtype=torch.bool)
         features = self.frontend.features(waveform, padding_mask)
         if mask_features is not None:
             features = mask_features(features)

@@ -73,12 +73,12 @@ class TransformerEncoder(Encoder):
         return super().settings(cfg)
 
     def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
-        padding_mask = padding_or_none(padding_mask)
+        padding = padding_or_none(padding_mask)
         if start == 0:
-            x = x if padding_mask is None else x.masked_fill(padding_mask[..., None], 0.0)
+            x = x if padding is None else x.masked_fill(padding[..., None], 0.0)
             x = x + self.position_conv(x.transpose(1, 2)).transpose(1, 2)
             x = self.dropout(x, clean_rows)
-        return x, LayerInputs(padding_mask, clean_rows=clean_rows)
+        return x, LayerInputs(padding, clean_rows=clean_rows)
 
     def apply_layer(self, index: int, x: Tensor, inputs: LayerInputs) -> Tensor:
         x = self.layers[index](x, inputs)

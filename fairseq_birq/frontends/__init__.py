@@ -4,11 +4,13 @@ A new frontend is one file and one line here. Its class has a `Config`, whose ke
 which makes keyword arguments of them.
 """
 
+from typing import Any, Dict
+
 from fairseq_birq.frontends.logmel import LogMelFrontend
 from fairseq_birq.frontends.waveform import WaveformFrontend
 from fairseq_birq.settings import assembled, fields_of, setting
 
-FRONTENDS = {"logmel": LogMelFrontend, "waveform": WaveformFrontend}
+FRONTENDS: Dict[str, Any] = {"logmel": LogMelFrontend, "waveform": WaveformFrontend}
 
 FrontendConfig = assembled(
     "FrontendConfig",

@@ -1,6 +1,7 @@
 """Log-Mel features with Kaldi's conventions, batched and on the device, and the frontend made of them."""
 
 from dataclasses import dataclass
+from typing import Optional
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,9 @@ class LogMel(KeepsFloat32):
         UserError: a filter has no FFT bin, because there are too many for the window.
     """
 
+    window: Tensor
+    filters: Tensor
+
     def __init__(self, sample_rate=16000, num_mels=80, window_ms=25.0, hop_ms=10.0):
         super().__init__()
         self.sample_rate, self.num_mels = sample_rate, num_mels
@@ -68,7 +72,7 @@ class LogMel(KeepsFloat32):
         """Frames of `num_samples` samples (int or integer tensor); 0 if shorter than one window."""
         return at_least_zero((num_samples - self.window_samples) // self.hop_samples + 1)
 
-    def forward(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:
+    def forward(self, waveform: Tensor, padding_mask: Optional[Tensor] = None) -> Features:
         """waveform: (B, S) float in [-1, 1], padding_mask: (B, S) bool or None -> Features (B, F, num_mels) float32."""
         num_frames = self.feature_length(waveform.shape[1])
         frame_padding = frames_padding(self, waveform, padding_mask, num_frames)
@@ -110,7 +114,7 @@ def at_least_zero(length):
     return length.clamp(min=0) if isinstance(length, Tensor) else max(0, length)
 
 
-def frames_padding(frontend, waveform: Tensor, padding_mask: Tensor, num_frames: int) -> Tensor:
+def frames_padding(frontend, waveform: Tensor, padding_mask: Optional[Tensor], num_frames: int) -> Tensor:
     """Which feature frames are padding. padding_mask: (B, S) bool or None -> (B, num_frames) bool."""
     if padding_mask is None:
         return torch.zeros(waveform.shape[0], num_frames, dtype=torch.bool, device=waveform.device)
@@ -144,7 +148,9 @@ def normalise_utterance(features: Features) -> Features:
     return Features((centred * (variance + _VARIANCE_FLOOR).rsqrt()).float(), features.padding_mask)
 
 
-def stack_frames(features: Features, num_frames: int, num_stacks: Tensor = None, width: int = None) -> Features:
+def stack_frames(
+    features: Features, num_frames: int, num_stacks: Optional[Tensor] = None, width: Optional[int] = None
+) -> Features:
     """Join n consecutive frames (BEST-RQ, arXiv 2202.01855, section 3.1): (B, F, D) -> (B, F // n, n * D).
 
     Args:
@@ -212,7 +218,7 @@ class LogMelFrontend(nn.Module):
         return dict(feature_norm=cfg.feature_norm, num_mels=cfg.num_mels, window_ms=cfg.window_ms, hop_ms=cfg.hop_ms, **shared)
 
     @torch.no_grad()
-    def features(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:
+    def features(self, waveform: Tensor, padding_mask: Optional[Tensor] = None) -> Features:
         """What masking acts on. waveform: (B, S) float, padding_mask: (B, S) bool -> Features (B, F, num_mels) float32."""
         features = self.log_mel(waveform, padding_mask)
         return normalise_utterance(features) if self.feature_norm == "utterance" else features

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import List
+from typing import List, Optional
 
 import torch
 from torch import Tensor, nn
@@ -67,7 +67,7 @@ class WaveformFrontend(nn.Module):
         sizes = dict(waveform_dim=cfg.waveform_dim, kernels=list(cfg.waveform_kernels), strides=list(cfg.waveform_strides))
         return dict(**sizes, dropout=cfg.dropout, sample_rate=cfg.sample_rate)
 
-    def features(self, waveform: Tensor, padding_mask: Tensor = None) -> Features:
+    def features(self, waveform: Tensor, padding_mask: Optional[Tensor] = None) -> Features:
         """What masking acts on. waveform: (B, S) float, padding_mask: (B, S) bool -> Features (B, F, waveform_dim)."""
         num_frames = self.feature_length(waveform.shape[1])
         padding = frames_padding(self, waveform, padding_mask, num_frames)
@@ -97,7 +97,7 @@ class WaveformFrontend(nn.Module):
 
 
 @torch.no_grad()
-def _normalise_waveform(waveform: Tensor, padding_mask: Tensor = None) -> Tensor:
+def _normalise_waveform(waveform: Tensor, padding_mask: Optional[Tensor] = None) -> Tensor:
     """Zero mean and unit variance over each utterance's own samples, statistics in float64. (B, S) -> (B, S) float32."""
     x = waveform.double()
     valid = torch.ones_like(x) if padding_mask is None else (~padding_mask).double()

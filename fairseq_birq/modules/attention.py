@@ -92,26 +92,28 @@ class SelfAttention(nn.Module):
         """x: (B, T, d) float -> (B, T, d)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
         keep = inputs.keep
+        assert inputs.positions is not None
         if self.positions == "rotary":
-            query, key = rotate(qkv[:, :, :2], tuple(t[:, None] for t in inputs.positions)).unbind(2)
+            cosines, sines = inputs.positions
+            query, key = rotate(qkv[:, :, :2], (cosines[:, None], sines[:, None])).unbind(2)
         else:
             query, key = qkv[:, :, 0], qkv[:, :, 1]
             keep = self._distance_scores(query, inputs.positions[0], keep)
             query = query + self.content_bias.to(query.dtype)
-        heads = [part.transpose(1, 2) for part in (query, key, qkv[:, :, 2])]
-        attended = self._attend(heads, keep, inputs.clean_rows)
+        query, key, value = (part.transpose(1, 2) for part in (query, key, qkv[:, :, 2]))
+        attended = self._attend(query, key, value, keep, inputs.clean_rows)
         return self.output(_join_heads(attended))
 
-    def _attend(self, heads, keep: Optional[Tensor], clean_rows: int) -> Tensor:
-        """heads: query, key, value, each (B, H, T, head_dim) -> (B, H, T, head_dim)."""
-        num_noisy = heads[0].shape[0] - clean_rows
+    def _attend(self, query: Tensor, key: Tensor, value: Tensor, keep: Optional[Tensor], clean_rows: int) -> Tensor:
+        """query, key, value: (B, H, T, head_dim) -> (B, H, T, head_dim)."""
+        num_noisy = query.shape[0] - clean_rows
         if not self.training or self.dropout == 0 or num_noisy == 0:
-            return attend(*heads, keep)
+            return attend(query, key, value, keep)
         if clean_rows == 0:
-            return attend(*heads, keep, self.dropout)
-        noisy, clean = zip(*(head.split([num_noisy, clean_rows]) for head in heads))
-        noisy = attend(*noisy, _rows(keep, slice(None, num_noisy)), self.dropout)
-        return torch.cat([noisy, attend(*clean, _rows(keep, slice(num_noisy, None)))])
+            return attend(query, key, value, keep, self.dropout)
+        noisy, clean = slice(None, num_noisy), slice(num_noisy, None)
+        first = attend(query[noisy], key[noisy], value[noisy], _rows(keep, noisy), self.dropout)
+        return torch.cat([first, attend(query[clean], key[clean], value[clean], _rows(keep, clean))])
 
     def _distance_scores(self, query: Tensor, table: Tensor, keep: Optional[Tensor]) -> Tensor:
         """Scores that depend on the distance of query and key, -inf where `keep` is False.

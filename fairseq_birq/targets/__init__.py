@@ -9,20 +9,20 @@
 docs/methods.md has their equations. A new source is one file and one line here: its class has a `Config` and a `build`.
 """
 
-from typing import List
+from typing import Dict, List, Type
 
 from torch import nn
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.settings import assembled, nested, setting
-from fairseq_birq.targets.base import TargetContext
+from fairseq_birq.targets.base import TargetContext, TargetSource
 from fairseq_birq.targets.label_file import LabelFileTargets
 from fairseq_birq.targets.moving_average import MovingAverageTargets
 from fairseq_birq.targets.own_layer import OwnLayerTargets
 from fairseq_birq.targets.raw_input import RawInputTargets
 from fairseq_birq.targets.snapshot import SnapshotTargets
 
-TARGETS = {  # the anchor first: others may share its codebook
+TARGETS: Dict[str, Type[TargetSource]] = {  # the anchor first: others may share its codebook
     "raw_input": RawInputTargets,
     "own_layer": OwnLayerTargets,
     "snapshot": SnapshotTargets,

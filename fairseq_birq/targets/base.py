@@ -20,7 +20,7 @@ class TargetContext:
 
     cfg: Any  # the `BirqConfig` of the whole model
     frontend: nn.Module  # the trained encoder's
-    sources: Mapping[str, nn.Module]  # those that are built already, in the order of the registry
+    sources: Mapping[str, Any]  # those that are built already, in the order of the registry
     target_encoder: Optional[Tuple[Any, Optional[dict]]] = None  # settings (with `frontend` and `encoder`) and weights of
     # an encoder that is not trained; no weights where a checkpoint's are loaded next
 
@@ -62,7 +62,6 @@ class TargetSource(nn.Module):
     needs_label_files = False  # whether codes come with the batch, so that audio alone gives none
     takes_target_encoder = False  # whether it is built with `model.target_encoder_path`
     hidden_layers: Tuple[int, ...] = ()  # of the encoder on unmasked input that `inputs.hidden` must hold
-    needs_gradient = False  # whether training goes through these layers
     target_dropout = False  # whether they are computed with dropout
     diversity_weight = 0.0  # of the reward for varied soft codes
     stage: Optional[int] = None  # how often the targets have been renewed; None where training knows no stages
@@ -78,6 +77,11 @@ class TargetSource(nn.Module):
     def stored_encoder_settings(cls, extra_state) -> Optional[Any]:
         """Settings of an encoder whose weights come with a checkpoint, from the source's state there; None: there is none."""
         return None
+
+    @property
+    def needs_gradient(self) -> bool:
+        """Whether training goes through the `hidden_layers`."""
+        return False
 
     @property
     def active(self) -> bool:

@@ -1,11 +1,13 @@
 """Targets from an encoder that is not trained: a copy of the trained one, or one from a checkpoint."""
 
-from typing import List, Sequence, Tuple
+from typing import Any, List, Sequence, Tuple
 
 import torch
 from torch import Tensor, nn
 
 from fairseq_birq.builders import build_speech_encoder
+from fairseq_birq.encoders.base import Encoder
+from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets.base import TargetContext, TargetInputs, TargetSource
@@ -20,7 +22,10 @@ class FrozenEncoder(nn.Module):
         shares_features: the trained encoder's features are this one's too: log-Mel of the same settings.
     """
 
-    def __init__(self, speech_encoder: nn.Module, shares_features: bool):
+    frontend: Any
+    encoder: Encoder
+
+    def __init__(self, speech_encoder: SpeechEncoder, shares_features: bool):
         super().__init__()
         self.frontend, self.encoder = speech_encoder.frontend, speech_encoder.encoder
         self.num_layers, self.shares_features = len(self.encoder.layers), shares_features
@@ -50,8 +55,8 @@ class FrozenEncoder(nn.Module):
         parameters, buffers = dict(speech_encoder.named_parameters()), dict(speech_encoder.named_buffers())
         for name, own in self.named_parameters():
             own.lerp_(parameters[name].to(own.dtype), 1.0 - decay)
-        for name, own in self.named_buffers():
-            own.copy_(buffers[name])
+        for name, buffer in self.named_buffers():
+            buffer.copy_(buffers[name])
 
 
 class FrozenEncoderTargets(TargetSource):
@@ -68,6 +73,10 @@ class FrozenEncoderTargets(TargetSource):
         quantizers: one per layer, over d dimensions, with N / len(layers) codebooks each.
     """
 
+    encoder: FrozenEncoder
+    normalisations: Sequence[HiddenNormalisation]
+    quantizers: Sequence[RandomProjectionQuantizer]
+
     def __init__(
         self,
         encoder: FrozenEncoder,
@@ -78,8 +87,8 @@ class FrozenEncoderTargets(TargetSource):
         super().__init__()
         self.encoder = encoder
         self.layers = tuple(layers)
-        self.normalisations = nn.ModuleList(normalisations)
-        self.quantizers = nn.ModuleList(quantizers)
+        self.normalisations = nn.ModuleList(normalisations)  # type: ignore[assignment]
+        self.quantizers = nn.ModuleList(quantizers)  # type: ignore[assignment]
         self.codebook_size = quantizers[0].codebook_size
 
     @property

@@ -58,6 +58,8 @@ class MovingAverageTargets(FrozenEncoderTargets):
 
     name, Config = "moving_average", MovingAverageConfig
 
+    encoder: AveragedEncoder
+
     def __init__(
         self,
         encoder: AveragedEncoder,

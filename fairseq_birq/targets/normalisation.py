@@ -30,6 +30,10 @@ class HiddenNormalisation(KeepsFloat32):
         max_batches: the statistics stay as they are after so many batches; None: they never do.
     """
 
+    mean: Tensor
+    second: Tensor
+    num_batches: Tensor
+
     def __init__(self, dim: int, mode: str = "standardize+layer", momentum: float = 0.01, max_batches: Optional[int] = None):
         super().__init__()
         self.mode, self.momentum, self.max_batches = mode, momentum, max_batches
@@ -113,7 +117,7 @@ class HiddenNormalisation(KeepsFloat32):
         for frames in batches:
             moments, summed = self._sums(frames.double())
             packed = summed if packed is None else packed + summed
-        if packed is None or packed[-1] < 2:
+        if packed is None or moments is None or packed[-1] < 2:
             return 0 if packed is None else int(packed[-1])
         mean, second = self._mean_and_second(packed, moments)
         self.mean.copy_(mean)

@@ -56,6 +56,9 @@ class OwnLayerTargets(TargetSource):
     name, Config = "own_layer", OwnLayerConfig
     anchor = "raw_input"  # the source of BiRQ's G, whose codebook and head it may share
 
+    normalisations: Sequence[HiddenNormalisation]
+    quantizers: Sequence[RandomProjectionQuantizer]
+
     def __init__(
         self,
         layers: Sequence[int],
@@ -71,8 +74,8 @@ class OwnLayerTargets(TargetSource):
     ):
         super().__init__()
         self.hidden_layers = tuple(layers)
-        self.normalisations = nn.ModuleList(normalisations)
-        self.quantizers = nn.ModuleList(quantizers)
+        self.normalisations = nn.ModuleList(normalisations)  # type: ignore[assignment]
+        self.quantizers = nn.ModuleList(quantizers)  # type: ignore[assignment]
         self.score_scale, self.temperature = score_scale, temperature
         self.straight_through = straight_through
         self.target_grad_scale = target_grad_scale
@@ -111,6 +114,7 @@ class OwnLayerTargets(TargetSource):
     def forward(self, inputs: TargetInputs) -> SoftCodes:
         parts = zip(self.hidden_layers, self.normalisations, self.quantizers)
         units = [self._unit(inputs, *part) for part in parts]
+        assert inputs.keys is not None
         rows, columns = inputs.frames()
         num_columns = sum(quantizer.num_codebooks for quantizer in self.quantizers)
         return SoftCodes(

@@ -47,6 +47,8 @@ class SnapshotTargets(FrozenEncoderTargets):
 
     name, Config = "snapshot", SnapshotConfig
     takes_target_encoder = True
+    stage: int
+    raw_input: Optional[RawInputTargets]
 
     def __init__(
         self,
@@ -106,7 +108,10 @@ class SnapshotTargets(FrozenEncoderTargets):
         return super().columns if self.stage else ()
 
     def forward(self, inputs: TargetInputs) -> Tensor:
-        return super().forward(inputs) if self.stage else self.raw_input(inputs)
+        if self.stage:
+            return super().forward(inputs)
+        assert self.raw_input is not None
+        return self.raw_input(inputs)
 
     def update(self, speech_encoder, num_updates: int) -> bool:
         before, self.num_updates = self.num_updates, num_updates
