@@ -20,7 +20,7 @@ TITLES = {
     "measures": "Measures",
     "corpora": "Corpora",
 }
-MODULES = ("structs", "checkpoint", "errors")  # of the ground floor
+MODULES = ("structs", "checkpoint", "config", "errors")  # of the ground floor
 
 
 def on_config(config):
@@ -38,7 +38,7 @@ def on_config(config):
 
 def on_files(files, config):
     """A page for each folder, with its modules in alphabetical order."""
-    pages = {"index": ("Ground floor: results, checkpoints, errors", [f"fairseq_birq.{module}" for module in MODULES])}
+    pages = {"index": ("Ground floor: results, checkpoints, settings, errors", [f"fairseq_birq.{module}" for module in MODULES])}
     pages.update({folder: (title, modules(folder)) for folder, title in TITLES.items()})
     for name, (title, names) in pages.items():
         text = "\n\n".join([f"# {title}", *(f"::: {module}" for module in names)])
