@@ -1,5 +1,7 @@
 """All that this package asks of torch.distributed: how many processes there are, and sums over them."""
 
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor
 
@@ -23,3 +25,16 @@ def sum_over_processes(x: Tensor) -> Tensor:
 def wait_for_all() -> None:
     if is_on():
         torch.distributed.barrier()
+
+
+@contextmanager
+def first_process_first():
+    """All processes do what is inside, the first of them before the others: what it leaves on the disk they find there."""
+    is_first = not is_on() or torch.distributed.get_rank() == 0
+    if not is_first:
+        wait_for_all()
+    try:
+        yield
+    finally:
+        if is_first:
+            wait_for_all()

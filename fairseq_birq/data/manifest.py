@@ -15,6 +15,7 @@ from fairseq_birq.data.files import write_lines
 from fairseq_birq.data.manifest_index import IndexedRows, open_index
 from fairseq_birq.data.manifest_rows import Columns, parse_root, row_blocks
 from fairseq_birq.data.text import text_lines
+from fairseq_birq.distributed import first_process_first
 from fairseq_birq.errors import UserError
 
 INDEX_FROM_BYTES = 8 << 20  # about 150,000 rows; smaller manifests are parsed and kept in memory
@@ -88,7 +89,10 @@ def read_manifest(path) -> Manifest:
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with `birq-manifest FOLDER {path.parent}`")
-    indexed = open_index(path) if path.stat().st_size >= INDEX_FROM_BYTES else None
+    indexed = None
+    if path.stat().st_size >= INDEX_FROM_BYTES:
+        with first_process_first():  # one builds the index, all read it
+            indexed = open_index(path)
     with open(path, "rb") as file:
         root = parse_root(file.readline(), path)
         return Manifest(path, root, indexed or RowsInMemory(row_blocks(file, path), path))

@@ -22,8 +22,8 @@ def linear_accuracy(
     mean, deviation = train_x.mean(0), train_x.std(0).clamp(min=1e-5)
     train_x, test_x = (train_x - mean) / deviation, (test_x - mean) / deviation
     num_classes = int(torch.cat([train_y, test_y]).max()) + 1
-    weight = torch.zeros(num_classes, train_x.shape[1], requires_grad=True)
-    bias = torch.zeros(num_classes, requires_grad=True)
+    weight = torch.zeros(num_classes, train_x.shape[1], device=train_x.device, requires_grad=True)
+    bias = torch.zeros(num_classes, device=train_x.device, requires_grad=True)
     optimizer = torch.optim.LBFGS([weight, bias], max_iter=steps, history_size=10, line_search_fn="strong_wolfe")
 
     def closure():

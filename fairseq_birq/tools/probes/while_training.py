@@ -59,11 +59,11 @@ class TrainingProbe:
             for net_input in self.net_inputs:
                 inputs = all_frames(speech_encoder, {key: value.to(device) for key, value in net_input.items()})
                 for layer, x in inputs.hidden.items():
-                    hidden.setdefault(layer, []).append(x[inputs.selected].float().cpu())
+                    hidden.setdefault(layer, []).append(x[inputs.selected].float())
                 for row, length in zip(net_input["ids"].tolist(), inputs.selected.sum(1).tolist()):
                     phones.append(frame_phones(self.intervals.get(row, ()), length, _step_seconds(frontend), ids))
                     tested.append(torch.full((length,), self.rows.index(row) % 4 == 3))
-        y, test = torch.cat(phones), torch.cat(tested)
+        y, test = torch.cat(phones).to(device), torch.cat(tested).to(device)
         found = {}
         with torch.enable_grad():
             for layer, parts in hidden.items():
