@@ -103,6 +103,16 @@ def test_birq_and_its_baseline_differ_in_the_labels_alone(repository, name):
     assert birq == best_rq
 
 
+def test_c2_on_one_gpu_is_c2_with_the_batch_of_eight(repository):
+    one, eight = (recipe(repository, f"birq/c2_librispeech{end}") for end in ("_1gpu", ""))
+    batches = []
+    for config in (one, eight):
+        world, workers = config["distributed_training"].pop("distributed_world_size"), config["dataset"].pop("num_workers")
+        batches.append([world * config["dataset"].pop(key) for key in ("batch_size", "max_tokens")])
+        assert workers
+    assert batches[0] == batches[1] == [64, 64 * 20 * 16000] and one == eight
+
+
 @pytest.mark.parametrize("name", sorted(MILLIONS))
 def test_fine_tuning_from_scratch_has_the_pretrained_encoder(repository, name):
     pretrained = model_config(recipe(repository, f"birq/{name}"), BirqConfig)
