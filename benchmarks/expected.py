@@ -41,8 +41,10 @@ def expected(path, arguments) -> dict:
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     one, two = (count(model.bfloat16(), arguments.seconds, utterances) for utterances in (1, 2))
     flops, kept = two[0] - one[0], two[1] - one[1]
-    world, per_gpu = recipe["distributed_training"]["distributed_world_size"], recipe["dataset"].get("batch_size")
-    per_update = (per_gpu or 0) * world * recipe["optimization"]["update_freq"][0] or arguments.utterances
+    samples = arguments.seconds * model.speech_encoder.frontend.sample_rate
+    per_gpu = recipe["dataset"].get("batch_size") or int(recipe["dataset"]["max_tokens"] / samples)
+    world, update_freq = recipe["distributed_training"]["distributed_world_size"], recipe["optimization"]["update_freq"][0]
+    per_update = per_gpu * world * update_freq
     updates = recipe["optimization"]["max_update"]
     row = {"recipe": str(path), "stage": stage, "seconds": arguments.seconds, "tflop_per_utterance": flops / 1e12}
     row.update(gib_kept_per_utterance=kept / 2**30, utterances_per_update=per_update, updates=updates)
@@ -119,7 +121,6 @@ def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("recipes", nargs="+", help="YAMLs of pre-training")
     parser.add_argument("--seconds", type=float, default=12.3, help="of an utterance (12.3, LibriSpeech's mean)")
-    parser.add_argument("--utterances", type=int, default=64, help="of an update, where a recipe has no batch_size (64)")
     parser.add_argument("--gpus", type=int, nargs="+", default=[1, 8, 64])
     parser.add_argument("--gib", type=float, default=79.0, help="memory of a GPU (79)")
     parser.add_argument("--json", help="also written there")
