@@ -3,6 +3,7 @@
 import json
 import logging
 import pickle
+import re
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 
 MODELS = {"birq": BirqConfig, "birq_ctc": BirqCtcConfig}
 ALLOWED_CLASSES = ()  # that a checkpoint may hold besides what torch's `weights_only` knows: tensors and plain containers
+_EXPORTED = ("model.safetensors", "model.onnx", "config.json", "hubconf.py", "expert.py")  # in folders of birq-export
 _PREFIX = "speech_encoder."
 
 
@@ -38,19 +40,50 @@ def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
         DamagedCheckpoint: it is cut short.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"checkpoint {path} does not exist")
+    require_checkpoint_file(path)
     try:
         _refuse_compression(path)
         with _allow(allowed), open(path, "rb") as file:
             content = torch.load(file, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(f"checkpoint {path} holds more than tensors and plain values and was refused: {error}") from None
+        raise UserError(
+            f"checkpoint {path} holds more than tensors and plain values and was refused: {_reason(error)}. No checkpoint of "
+            f"this package does; those of {' and '.join(sorted(MODELS))} are read here"
+        ) from None
     except Exception as error:  # a damaged pickle fails in every way that there is
-        raise DamagedCheckpoint(f"checkpoint {path} cannot be read; it may be cut short: {error}") from None
+        raise DamagedCheckpoint(
+            f"checkpoint {path} cannot be read; it may be cut short, or no checkpoint: {_reason(error)}"
+        ) from None
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a checkpoint's dict")
     return content
+
+
+def require_checkpoint_file(path: Path) -> None:
+    """Raises UserError or DamagedCheckpoint where a look from outside tells that there is no checkpoint."""
+    if path.is_dir():
+        exported = any((path / name).is_file() for name in _EXPORTED)
+        what = "an exported encoder for other libraries: name the checkpoint that it was made of" if exported else "a folder"
+        inside = sorted(path.glob("checkpoint*.pt"))
+        found = f": name a file in it, as {inside[-1]}" if inside and not exported else ""
+        raise UserError(f"checkpoint {path} is {what}{found}")
+    if not path.is_file():
+        raise UserError(f"checkpoint {path} does not exist")
+    with open(path, "rb") as file:
+        begin = file.read(4)
+    if begin != b"PK\x03\x04" and begin[:1] != b"\x80":  # torch's zip, and its older pickle
+        raise DamagedCheckpoint(
+            f"checkpoint {path} cannot be read: it is no checkpoint, or a damaged one; it begins with {begin!r}"
+        )
+
+
+def _reason(error) -> str:
+    """What torch says of a file in one line, without its advice to load it all the same by calls that no user made."""
+    text = str(error)
+    asked = re.search(r"GLOBAL ([\w.]+)", text)
+    if asked:
+        return f"it asks for {asked[1]}"
+    return (text.split("WeightsUnpickler error:")[-1].strip().splitlines() or [type(error).__name__])[0][:200].rstrip(" .")
 
 
 def _refuse_compression(path):
@@ -85,8 +118,7 @@ def load(path) -> Tuple[Union[BirqConfig, BirqCtcConfig], Dict[str, Tensor]]:
     checkpoint = load_checkpoint(path)
     settings = _dict_in(_dict_in(checkpoint, "cfg"), "model")
     name = settings.get("_name")
-    if name not in MODELS:
-        raise UserError(f"checkpoint {path} is of model {name!r}, not of {' or '.join(sorted(MODELS))}")
+    check_is_ours(path, checkpoint)
     try:
         return from_dict(MODELS[name], settings), _dict_in(checkpoint, "model")
     except UserError as error:
@@ -101,6 +133,15 @@ def load_speech_encoder_state(path) -> Tuple[Union[BirqConfig, BirqCtcConfig], D
 
 def _speech_encoder_state(state) -> Dict[str, Tensor]:
     return {key[len(_PREFIX) :]: value for key, value in state.items() if str(key).startswith(_PREFIX)}
+
+
+def check_is_ours(path, content: dict) -> None:
+    """Raises UserError where the content of a checkpoint is of no model of this package."""
+    name, known = _dict_in(_dict_in(content, "cfg"), "model").get("_name"), " or ".join(sorted(MODELS))
+    if name is None:
+        raise UserError(f"checkpoint {path} names no model in its settings: it is not one that fairseq wrote of {known}")
+    if name not in MODELS:
+        raise UserError(f"checkpoint {path} is of model {name!r}, not of {known}")
 
 
 def _dict_in(parent: dict, key) -> dict:

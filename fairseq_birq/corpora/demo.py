@@ -12,13 +12,13 @@ from typing import Iterator, List
 import numpy as np
 import soundfile
 import soxr
-from tqdm import tqdm
 
 from fairseq_birq.corpora.helpers.espeak import Phone, Synthesiser
 from fairseq_birq.data.files import write_lines
 from fairseq_birq.data.manifest import write_manifest
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
 from fairseq_birq.errors import UserError
+from fairseq_birq.progress import progress
 
 SAMPLE_RATE = 16000
 CONTAINS = {"pretrain": ("train",)}
@@ -113,7 +113,7 @@ def _speak_all(folder, minutes, seed):
     texts = sentences(seed)
     total_s = int(minutes * 60 * sum(SHARES.values()))
     parts, count = {}, 0
-    with tqdm(total=total_s, desc="speak", unit=" s") as progress:
+    with progress(total=total_s, title="speak", unit="s of speech") as bar:
         for part, share in SHARES.items():
             parts[part], spoken_s = [], 0.0
             while spoken_s < share * minutes * 60:
@@ -121,7 +121,7 @@ def _speak_all(folder, minutes, seed):
                 parts[part].append(utterance)
                 seconds = utterance.num_samples / SAMPLE_RATE
                 spoken_s += seconds
-                progress.update(min(round(seconds), total_s - progress.n))
+                bar.update(min(round(seconds), total_s - bar.n))
                 count += 1
             parts[part].sort(key=lambda utterance: utterance.path)
     return parts

@@ -1,6 +1,7 @@
 """All frames of a corpus: what a model's layers and target sources make of them, and which phone each one carries."""
 
 from collections import defaultdict
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Dict, Iterable, List, Optional, Sequence
 
@@ -12,6 +13,7 @@ from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.measures.alignment import Alignment
 from fairseq_birq.measures.label_quality import frame_phones
 from fairseq_birq.objective.soft_codes import SoftCodes
+from fairseq_birq.progress import progress
 from fairseq_birq.targets.base import TargetInputs
 
 
@@ -21,10 +23,12 @@ def batches(
     sample_rate: int = 16000,
     rows: Optional[Sequence[int]] = None,
     on_bad_audio: str = "error",
+    title: str = "",
 ) -> Iterable[dict]:
     """Batches of `utterances` rows as a model sees them, in the manifest's order.
 
     rows: only these, in this order
+    title: of the progress that is shown; none without it
     on_bad_audio: "skip" logs bad files and leaves them out of the batch and its `ids`, up to the dataset's budget
 
     Raises:
@@ -32,10 +36,14 @@ def batches(
     """
     dataset = AudioDataset(read_manifest(Path(manifest_path)), sample_rate=sample_rate, on_bad_audio=on_bad_audio)
     rows = range(len(dataset)) if rows is None else rows
-    for start in range(0, len(rows), utterances):
-        batch = dataset.collater([dataset[row] for row in rows[start : start + utterances]])
-        raise_user_error(batch)
-        yield batch["net_input"]
+    with progress(total=len(rows), title=title, unit="utterances") if title else nullcontext() as bar:
+        for start in range(0, len(rows), utterances):
+            some = rows[start : start + utterances]
+            batch = dataset.collater([dataset[row] for row in some])
+            raise_user_error(batch)
+            yield batch["net_input"]
+            if bar is not None:
+                bar.update(len(some))
 
 
 def rows_of_minutes(manifest_path, minutes: float, sample_rate: int = 16000) -> List[int]:
@@ -87,8 +95,9 @@ def collect(model, manifest_path, sources: Sequence[str] = (), layers: Sequence[
         {source: (M, N) int64} and {layer: (M, d) float}.
     """
     codes, hidden = defaultdict(list), defaultdict(list)
+    title = f"codes and hidden states of {Path(manifest_path).name}"
     deepest = None if sources else max(layers, default=0)
-    for net_input in batches(manifest_path, sample_rate=model.speech_encoder.frontend.sample_rate, rows=rows):
+    for net_input in batches(manifest_path, sample_rate=model.speech_encoder.frontend.sample_rate, rows=rows, title=title):
         inputs = all_frames(model.speech_encoder, net_input, deepest)
         for name in sources:
             codes[name].append(noise_free_codes(model.targets[name](inputs)))

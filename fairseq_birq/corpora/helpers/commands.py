@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Dict
 
 import soundfile
-from tqdm import tqdm
 
 from fairseq_birq.corpora.helpers.collection import Report
 from fairseq_birq.data.files import written_whole
+from fairseq_birq.progress import progress
 
 
 def materialise(commands: Dict[str, str], folder: Path, report: Report) -> Dict[str, str]:
@@ -24,7 +24,7 @@ def materialise(commands: Dict[str, str], folder: Path, report: Report) -> Dict[
         name -> absolute path of its file
     """
     files = {}
-    for name, command in tqdm(commands.items(), desc="run", unit=" commands", disable=not commands):
+    for name, command in progress(commands.items(), title="run", unit="commands") if commands else ():
         digest = hashlib.sha256(command.encode("utf-8", "surrogateescape")).hexdigest()[:12]
         path = folder.absolute() / f"{re.sub(r'[^A-Za-z0-9_.-]', '_', name)[:100]}-{digest}.wav"
         reason = None if path.is_file() else _run(command, path)

@@ -6,12 +6,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from tqdm import tqdm
-
 from fairseq_birq.corpora.helpers.collection import Report
 from fairseq_birq.data.audio import SUFFIXES, AudioError, AudioInfo, probe
 from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.errors import UserError
+from fairseq_birq.progress import progress
 
 WORKERS = 8  # threads; opening files is mostly waiting for the disk
 
@@ -52,7 +51,7 @@ def map_files(function: Callable, names: Sequence[str], workers: int, title: str
     if workers < 1:
         raise UserError(f"--workers must be >= 1, but is {workers}")
     with ThreadPoolExecutor(workers) as pool:
-        yield from zip(names, tqdm(pool.map(function, names), total=len(names), desc=title, unit=" files"))
+        yield from zip(names, progress(pool.map(function, names), len(names), title, "files"))
 
 
 def probe_all(root, names: Sequence[str], workers: int = WORKERS) -> Iterator[Tuple[str, Union[AudioInfo, str]]]:

@@ -16,7 +16,6 @@ from typing import Iterator, List, NamedTuple, Tuple, Union
 
 import numpy as np
 import soundfile
-from tqdm import tqdm
 
 from fairseq_birq.data.audio import AudioError, content, probe, read
 from fairseq_birq.data.audio_paths import parse_audio_path
@@ -24,6 +23,7 @@ from fairseq_birq.data.files import write_lines, written_whole
 from fairseq_birq.data.manifest import Manifest, read_labels, read_manifest, write_manifest
 from fairseq_birq.data.zip_files import stored_entries
 from fairseq_birq.errors import UserError
+from fairseq_birq.progress import progress
 
 BESIDE = ("wrd", "ltr", "spk", "rate")  # files with a line per row, which come along
 READERS = 8  # threads; network file systems are slow to open files
@@ -93,26 +93,26 @@ def _begin(stamp, settings):
 def _pack_all(manifest, out, split, limit) -> Tuple[List[_Row], List[str]]:
     """Rows of the new manifest, and a line on those that are missing in it."""
     rows, reasons, next_row = [], [], 0
-    with tqdm(total=len(manifest), desc=f"pack {split}", unit=" files") as progress:
+    with progress(total=len(manifest), title=f"pack {split}", unit="files") as bar:
         for shard in itertools.count():
             path = out / f"{split}-{shard:05d}.zip"
             if not path.is_file():
-                reasons += _write_zip(manifest, path, next_row, limit, progress)
+                reasons += _write_zip(manifest, path, next_row, limit, bar)
             if not path.is_file():  # no usable audio was left
                 break
             rows += _rows_of(manifest, path, next_row)
             next_row = rows[-1].row + 1
-            progress.update(next_row - progress.n)
+            bar.update(next_row - bar.n)
     missing, first = len(manifest) - len(rows), reasons[0] if reasons else "see the run before this one"
     return rows, [f"left out    {missing}, unusable audio; first: {first}"] if missing else []
 
 
-def _write_zip(manifest, path, first_row, limit, progress) -> List[str]:
+def _write_zip(manifest, path, first_row, limit, bar) -> List[str]:
     """A zip of the rows from `first_row` on, as many as go in; no zip if none is usable. Returns why rows were left out."""
     names, reasons, size = set(), [], 0
     with written_whole(path) as file, zipfile.ZipFile(file, "w", zipfile.ZIP_STORED) as archive:
         for row, loaded in _load_all(manifest, first_row):
-            progress.update(row + 1 - progress.n)
+            bar.update(row + 1 - bar.n)
             if isinstance(loaded, str):
                 reasons.append(loaded)
                 continue

@@ -11,7 +11,6 @@ from typing import Callable, Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from fairseq_birq.builders import build_frontend, build_quantizer
 from fairseq_birq.checkpoint import load, speech_encoder_of
@@ -22,6 +21,7 @@ from fairseq_birq.measures.alignment import Alignment, read_any_alignment
 from fairseq_birq.measures.frames import all_frames, batches, rows_of_minutes
 from fairseq_birq.measures.label_quality import code_measures, frame_phones, phone_measures
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from fairseq_birq.progress import progress
 from fairseq_birq.settings import merged, with_setting
 from fairseq_birq.structs import TargetInputs
 from fairseq_birq.targets import build_targets
@@ -166,7 +166,7 @@ def _settled(encoder, layers, inputs) -> Dict[int, nn.ModuleDict]:
 
 def _inputs(encoder, deepest, manifest, rows, title):
     """(row numbers, all frames) of every batch, under a progress bar."""
-    with tqdm(total=len(rows), desc=title, unit=" utterances") as bar:
+    with progress(total=len(rows), title=title, unit="utterances") as bar:
         for net_input in batches(manifest, 16, encoder.frontend.sample_rate, rows, on_bad_audio="skip"):
             ids = net_input["ids"].tolist()
             if ids:

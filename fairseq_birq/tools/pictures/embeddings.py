@@ -52,7 +52,7 @@ def spaces_of(checkpoints, manifest, rows, layers: Sequence[int], seed: int = 1)
             raise UserError(f"--layers must be from 0 to {encoder.encoder.num_layers} for {path}, but has {wrong}")
         source = build_targets(BirqConfig(frontend=cfg.frontend), encoder.frontend)
         parts: Dict[int, List[Tensor]] = {layer: [] for layer in [-1, *layers]}  # -1: the raw input
-        for net_input in batches(manifest, sample_rate=encoder.frontend.sample_rate, rows=rows):
+        for net_input in batches(manifest, sample_rate=encoder.frontend.sample_rate, rows=rows, title=f"hidden states of {name}"):
             inputs = all_frames(encoder, net_input, max(layers))
             parts[-1].append(source["raw_input"].vectors(inputs))
             for layer in layers:

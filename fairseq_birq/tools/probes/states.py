@@ -8,11 +8,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.measures.frames import all_frames, batches
+from fairseq_birq.progress import progress
 from fairseq_birq.tools.probes.base import mean_over_time
 
 
@@ -65,7 +65,7 @@ def extract(
     if encoder.training:
         raise ValueError("a frozen encoder must be in eval mode")
     names, lengths, kept = read_manifest(Path(manifest)), [], _Growing(memory_bytes)
-    bar = tqdm(total=len(names), desc=Path(manifest).name, unit="utt", disable=None)
+    bar = progress(total=len(names), title=f"states of {Path(manifest).name}", unit="utterances")
     for net_input in batches(manifest, sample_rate=encoder.frontend.sample_rate):
         inputs = all_frames(encoder, {key: value.to(device) for key, value in net_input.items()})
         states = torch.stack([inputs.hidden[layer].float() for layer in sorted(inputs.hidden)], dim=2)

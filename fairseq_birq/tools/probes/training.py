@@ -8,8 +8,8 @@ from typing import Dict, List, Optional
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
+from fairseq_birq.progress import progress
 from fairseq_birq.tools.probes.base import Batch, Probe, Settings
 from fairseq_birq.tools.probes.states import StateStore
 
@@ -49,7 +49,7 @@ def fit(probe: Probe, train: Split, dev: Split, settings: Settings, seed: int = 
     optimizer = torch.optim.Adam(probe.parameters(), lr=settings.lr)
     batches, curve, best = _endless_batches(len(train.states), settings.batch_size, seed), {}, None
     step = max(1, settings.updates // EVALUATIONS)
-    bar = tqdm(range(1, settings.updates + 1), desc=title, unit="up", disable=None)
+    bar = progress(range(1, settings.updates + 1), title=title, unit="updates")
     for update in bar:
         loss = probe.loss(train.batch(next(batches), device))
         optimizer.zero_grad()

@@ -11,8 +11,8 @@ from typing import Iterable, List, Optional, Sequence, Tuple, Union
 import numpy as np
 import torch
 from torch.utils.data import DataLoader
-from tqdm import tqdm
 
+from fairseq_birq.checkpoint import require_checkpoint_file
 from fairseq_birq.data import frame_labels
 from fairseq_birq.data.dataset import AudioDataset, raise_user_error
 from fairseq_birq.data.files import file_sha256
@@ -20,6 +20,7 @@ from fairseq_birq.data.frame_labels import FrameGrid, LabelInfo
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.code_health import perplexity
+from fairseq_birq.progress import progress
 from fairseq_birq.tools.relabel.label_sources import Labeller, LayerCodes, SourceCodes, build_labeller, settle_quantizer
 
 _QUANTIZER = "quantizer.pt"
@@ -104,7 +105,7 @@ def _utterances(dataset, rows: Sequence[int], device, workers, title) -> Iterabl
         UserError: too much audio is bad.
     """
     loader = DataLoader(dataset, batch_size=1, sampler=list(rows), collate_fn=dataset.collater, num_workers=workers)
-    for batch in tqdm(loader, desc=title, unit=" utterances"):
+    for batch in progress(loader, title=title, unit="utterances"):
         raise_user_error(batch)
         good = {key: value.to(device) for key, value in batch["net_input"].items()}
         yield good if len(batch["id"]) else None
@@ -150,6 +151,5 @@ def _parse_shard(text) -> Tuple[int, int]:
 
 
 def _checkpoint_sha256(path) -> str:
-    if not Path(path).is_file():
-        raise UserError(f"checkpoint {path} does not exist")
+    require_checkpoint_file(Path(path))
     return file_sha256(path)

@@ -117,3 +117,11 @@ def test_the_pages_commands_and_tables_name_what_there_is(repository):
     assert rows == {task: kind.suffix for task, kind in PROBES.items()}
     options = {option for action in parser()._actions for option in action.option_strings}
     assert set(re.findall(r"`(--[a-z-]+)", page)) <= options
+
+
+def test_long_work_whose_output_is_a_file_says_where_it_is(given, capsys, monkeypatch):
+    monkeypatch.setattr("fairseq_birq.progress.LINE_SECONDS", 0.0)  # every step takes long
+    assert main(["asr", given[0], given[2], "--updates", "3"]) == 0
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split(" in ")[0] for line in lines if line.startswith("asr")] == [f"asr: {n} of 3 updates" for n in (1, 2, 3, 3)]
+    assert sum(line.startswith("states of train.tsv: 6 of 6 utterances") for line in lines) == 2
