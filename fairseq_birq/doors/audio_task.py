@@ -2,6 +2,7 @@
 
 import logging
 
+import torch
 from fairseq.logging import metrics
 from fairseq.tasks import FairseqTask
 
@@ -19,6 +20,9 @@ class AudioTask(FairseqTask):
 
     `run` is what the task knows of its training run; `patches` fills it when training begins, and tells our tasks by it.
     """
+
+    model_name = ""  # the one that this task trains and reads
+    other_model_hint = ""  # what to do with this package's other model
 
     def __init__(self, cfg, **kwargs):
         super().__init__(cfg, **kwargs)
@@ -43,19 +47,33 @@ class AudioTask(FairseqTask):
 
     @reports_user_errors
     def build_model(self, cfg, from_checkpoint=False):
-        """As in fairseq, for this package's models: some of fairseq's own `eval` settings, which a checkpoint brings along.
+        """As in fairseq, for this task's model: some of fairseq's own `eval` settings, which a checkpoint brings along.
 
         Raises:
             UserError: `cfg` is of another model.
         """
-        name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
-        if name not in MODELS:
-            whose = "the checkpoint" if from_checkpoint else "`model._name`"
-            raise UserError(f"{whose} is of model {name!r}, but this task knows {' and '.join(sorted(MODELS))} only")
+        self.check_model(cfg, from_checkpoint)
         return super().build_model(cfg, from_checkpoint)
 
+    @reports_user_errors
+    def check_model(self, cfg, from_checkpoint=False):
+        name = getattr(cfg, "_name", None) or getattr(cfg, "arch", None)
+        if name == self.model_name:
+            return
+        whose = "the checkpoint" if from_checkpoint else "`model._name`"
+        hint = self.other_model_hint if name in MODELS else ""
+        raise UserError(f"{whose} is of model {name!r}, but this task wants {self.model_name}{hint}")
+
     def check_trainer(self, trainer):
-        """Called once, when fairseq has built everything. Raises UserError for parts that do not fit together."""
+        """Called once, when fairseq has built everything. Raises UserError for parts that do not fit together.
+
+        fairseq's moving average of the weights (`ema.store_ema`) multiplies all that a model holds; counters are copied instead.
+        """
+        if trainer.cfg.ema.store_ema:
+            state = trainer.get_model().state_dict()
+            trainer.ema.skip_keys |= {
+                key for key, value in state.items() if torch.is_tensor(value) and not value.is_floating_point()
+            }
 
     def train_step(self, sample, model, criterion, *args, **kwargs):
         if self.run.is_training:

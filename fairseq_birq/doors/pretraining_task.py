@@ -26,6 +26,8 @@ class PretrainingTask(AudioTask):
     With labels of their frames where the model's targets are `label_file`: a corpus' are in `<path>/<corpus>/<split>`.
     """
 
+    model_name = "birq"
+    other_model_hint = ", a pre-training model; fine-tuned ones belong to task birq_asr"
     label_source, label_folders = None, None
     probe, probed_at, probe_found = None, None, {}
 
@@ -80,6 +82,7 @@ class PretrainingTask(AudioTask):
         )
 
     def check_trainer(self, trainer):
+        super().check_trainer(trainer)
         check_same_stages(trainer.get_model(), trainer.lr_scheduler)
 
     @reports_user_errors

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_birq.encoders.base import Encoder
+from fairseq_birq.errors import UserError
 from fairseq_birq.structs import Encoded, Features
 
 
@@ -47,11 +48,57 @@ class SpeechEncoder(nn.Module):
             padding_mask: (B, S) bool, or None where nothing is padded.
             num_layers: stop there; None runs all.
             mask_features: applied to the normalised features before subsampling.
+
+        Raises:
+            UserError: see `checked_input`.
         """
-        if padding_mask is None:
-            padding_mask = waveform.new_zeros(waveform.shape, dtype=torch.bool)
+        padding_mask = checked_input(self, waveform, padding_mask)
         features = self.frontend.features(waveform, padding_mask)
         if mask_features is not None:
             features = mask_features(features)
         hidden, frame_padding_mask = self.frontend.subsample(features)
         return self.encoder(hidden, frame_padding_mask, num_layers)
+
+
+def checked_input(speech_encoder, waveform: Tensor, padding_mask: Optional[Tensor]) -> Tensor:
+    """The padding mask of a batch, (B, S) bool; None becomes one without padding.
+
+    Raises:
+        UserError: shapes or types are not those that `forward` names; in eval mode, the mask is inverted or has holes; or
+            torch.jit.trace or torch.export is at work.
+    """
+    _refuse_tracing()
+    shape = tuple(waveform.shape)
+    if waveform.dim() != 2:
+        how = {1: ", as waveform[None]", 3: ", as waveform.mean(1) of (batch, channels, samples)"}.get(waveform.dim(), "")
+        raise UserError(f"the waveform has shape {shape}; give (batch, samples){how}")
+    if shape[0] > 16 * shape[1] and speech_encoder.output_length(shape[1]) == 0:
+        raise UserError(f"the waveform has shape {shape}, as (samples, channels) would; give (batch, samples), mono")
+    if not waveform.is_floating_point():
+        raise UserError(f"the waveform is {waveform.dtype}; give floats in [-1, 1], as 16-bit integers divided by 32768")
+    if padding_mask is None:
+        return torch.zeros_like(waveform, dtype=torch.bool)
+    if padding_mask.shape != waveform.shape or padding_mask.dtype != torch.bool:
+        raise UserError(
+            f"the padding mask is {padding_mask.dtype} of shape {tuple(padding_mask.shape)}; give bool, True on padding, of the "
+            f"waveform's shape {shape}"
+        )
+    if not speech_encoder.training and bool((padding_mask[:, :-1] & ~padding_mask[:, 1:]).any() | _is_all_padding(padding_mask)):
+        raise UserError(
+            "padding comes after audio, but this padding mask has it before, or everywhere: True is padding, not audio"
+        )
+    return padding_mask
+
+
+def _is_all_padding(padding_mask: Tensor) -> Tensor:
+    return padding_mask.all() if padding_mask.numel() else padding_mask.new_zeros(())
+
+
+def _refuse_tracing() -> None:
+    exporting = getattr(getattr(torch, "compiler", None), "is_exporting", lambda: False)
+    if torch.jit.is_tracing() or exporting():
+        raise UserError(
+            "torch.jit.trace and torch.export cannot follow this encoder: it looks at the padding to save work, and returns a "
+            "dataclass. They can follow fairseq_birq.tools.export.traceable.TraceableEncoder(encoder) of a log-Mel Conformer, "
+            "which `birq-export --to onnx` writes; torch.compile takes this encoder as it is"
+        )

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.row_dropout import RowDropout
+from fairseq_birq.modules.weight_norm import WeightNormConv1d
 
 
 @dataclass
@@ -62,6 +63,7 @@ class TransformerEncoder(Encoder):
             )
         )
         self.position_conv, self.final_norm = model.pos_conv, model.layer_norm
+        self.position_conv[0] = WeightNormConv1d.like(self.position_conv[0])
         self.dropout = RowDropout(dropout)
         self.layers = nn.ModuleList(_RowLayer(layer) for layer in model.layers)
 
@@ -113,6 +115,8 @@ class _RowLayer(nn.Module):
             self.layer.train()
 
     def _call(self, x: Tensor, padding_mask) -> Tensor:
+        if not isinstance(self.layer.self_attn.q_proj.weight, Tensor):  # quantized: torch's fused attention cannot read it
+            self.layer.self_attn.skip_embed_dim_check = True
         return self.layer(x.transpose(0, 1), self_attn_padding_mask=padding_mask)[0].transpose(0, 1)
 
 

@@ -25,7 +25,7 @@ class ConvSubsampling(nn.Module):
         padding_mask = torch.arange(steps, device=x.device) >= lengths[:, None]
         if steps == 0:
             return x.new_zeros(x.shape[0], 0, self.output.out_features), padding_mask
-        x = x.to(self.output.weight.dtype).transpose(1, 2)
+        x = x.to(self.conv1.weight.dtype).transpose(1, 2)  # a quantized `output` has no such weight
         for conv in (self.conv1, self.conv2):
             x = F.gelu(conv(F.pad(x, (1, 0))))
         return self.output(x.transpose(1, 2)) * ~padding_mask[..., None], padding_mask

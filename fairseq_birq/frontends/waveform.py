@@ -72,8 +72,8 @@ class WaveformFrontend(nn.Module):
         num_frames = self.feature_length(waveform.shape[1])
         padding = frames_padding(self, waveform, padding_mask, num_frames)
         if num_frames == 0:
-            return Features(self.projection.weight.new_zeros(waveform.shape[0], 0, self.feature_dim), padding)
-        x = _normalise_waveform(waveform, padding_mask).to(self.projection.weight.dtype)[:, None]
+            return Features(self.convolutions[0].weight.new_zeros(waveform.shape[0], 0, self.feature_dim), padding)
+        x = _normalise_waveform(waveform, padding_mask).to(self.convolutions[0].weight.dtype)[:, None]
         for convolution, norm in zip(self.convolutions, self.norms):
             x = F.gelu(norm(convolution(x).transpose(1, 2))).transpose(1, 2)
         x = self.feature_norm(x.transpose(1, 2))
