@@ -10,7 +10,6 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export.safetensors import check_is_log_mel_conformer
 from fairseq_birq.tools.export.traceable import TraceableEncoder
 
-MIN_SECONDS = 0.1
 OPSET = 18
 
 
@@ -34,7 +33,7 @@ def write_onnx(encoder, cfg, out) -> None:
     rate = encoder.frontend.sample_rate
     waveform, padding_mask = torch.randn(2, rate), torch.zeros(2, rate, dtype=torch.bool)
     padding_mask[1, rate // 2 :] = True
-    sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=int(MIN_SECONDS * rate))}
+    sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=1)}
     with _quiet():
         torch.onnx.export(
             TraceableEncoder(encoder).eval(),

@@ -4,6 +4,7 @@ from typing import Tuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from fairseq_birq.encoders.base import LayerInputs
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
@@ -22,15 +23,22 @@ class TraceableEncoder(nn.Module):
     def __init__(self, speech_encoder: SpeechEncoder):
         super().__init__()
         self.speech_encoder = speech_encoder
+        log_mel = speech_encoder.frontend.log_mel
+        self.shortest = log_mel.window_samples + (speech_encoder.frontend.frames_per_step - 1) * log_mel.hop_samples
 
     def forward(self, waveform: Tensor, padding_mask: Tensor) -> Tuple[Tensor, Tensor]:
         """waveform: (B, S) float32, padding_mask: (B, S) bool -> (1 + K, B, T, d) float32 and (B, T) bool."""
-        x, padding_mask = self.speech_encoder.frontend.subsample(self._features(waveform, padding_mask))
+        frontend, log_mel = self.speech_encoder.frontend, self.speech_encoder.frontend.log_mel
+        steps = (
+            _at_least_zero((waveform.shape[1] - log_mel.window_samples) // log_mel.hop_samples + 1) // frontend.frames_per_step
+        )
+        waveform = F.pad(waveform, (0, _at_least_zero(self.shortest - waveform.shape[1])))  # one frame, which is cut off below
+        x, padding_mask = frontend.subsample(self._features(waveform, padding_mask))
         encoder, hidden = self.speech_encoder.encoder, [x]
         inputs = self._layer_inputs(x.shape[1], padding_mask)
         for index in range(encoder.num_layers):
             hidden.append(encoder.apply_layer(index, hidden[-1], inputs))
-        return torch.stack(hidden), padding_mask
+        return torch.stack(hidden)[:, :, :steps], padding_mask[:, :steps]
 
     def _features(self, waveform: Tensor, padding_mask: Tensor) -> Features:
         frontend = self.speech_encoder.frontend
@@ -46,3 +54,8 @@ class TraceableEncoder(nn.Module):
         if encoder.positions == "rotary":
             return LayerInputs(padding_mask, keep, rotary_table(num_frames, encoder.head_dim, device))
         return LayerInputs(padding_mask, keep, relative_table(num_frames, encoder.dim, device))
+
+
+def _at_least_zero(number):
+    """Of an int, of one that torch.export has no value for, or of a tensor, which torch.jit.trace makes of ints."""
+    return number.clamp(min=0) if isinstance(number, Tensor) else torch.sym_max(number, 0)
