@@ -124,7 +124,9 @@ class AsrTaskConfig(TrainingRunConfig):
     min_seconds: float = setting(0.1, "shorter utterances are left out, with one counted line")
     on_bad_audio: str = setting("skip", "what an unreadable file does", ["skip", "error"])
     bad_audio_budget: float = setting(0.01, "share of the rows that may be bad before it is an error")
-    decoder: str = setting("greedy", "best letter per frame, or words of a lexicon", ["greedy", "lexicon"])
+    decoder: str = setting(
+        "auto", "best letter per frame, or words of a lexicon; auto: lexicon where one is given", ["auto", "greedy", "lexicon"]
+    )
     lexicon: Optional[str] = setting(None, "lines of word<TAB>l e t t e r s | (lexicon decoder)")
     kenlm: Optional[str] = setting(None, "n-gram model over words, .arpa or KenLM's binary (lexicon decoder)")
     word_score: float = setting(0.0, "added per word (lexicon decoder)")

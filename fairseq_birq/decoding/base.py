@@ -16,6 +16,7 @@ class Hypothesis:
     token_scores: Tensor  # (L,) float, log-probability of the frames that belong to each symbol
     token_frames: Tensor  # (L,) int64, first frame of each symbol
     words: Optional[List[str]] = None  # of decoders that know words
+    token_ends: Optional[Tensor] = None  # (L,) int64, frame after the last of each symbol
 
 
 class Decoder:
@@ -53,13 +54,16 @@ def collapse(
     starts = torch.ones(len(symbols), dtype=torch.bool)
     starts[1:] = symbols[1:] != symbols[:-1]
     run_scores = torch.zeros(int(starts.sum())).index_add_(0, starts.cumsum(0) - 1, frame_scores)
+    first = starts.nonzero().flatten()
+    ends = torch.cat([first[1:], torch.tensor([len(symbols)])[: len(first)]])
     kept = symbols[starts] != blank
     return Hypothesis(
         tokens=symbols[starts][kept],
         score=float(frame_scores.double().sum()) if score is None else score,
         token_scores=run_scores[kept],
-        token_frames=starts.nonzero().flatten()[kept],
+        token_frames=first[kept],
         words=words,
+        token_ends=ends[kept],
     )
 
 

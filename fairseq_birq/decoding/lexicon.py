@@ -1,7 +1,10 @@
 """Beam search over the words of a lexicon with an n-gram language model: flashlight-text and KenLM."""
 
+import itertools
+import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Dict, List, NamedTuple, Optional, Sequence
+from typing import Dict, List, NamedTuple, Optional, Sequence, Set
 
 from torch import Tensor
 
@@ -9,7 +12,11 @@ from fairseq_birq.data.text import text_lines
 from fairseq_birq.decoding.base import Decoder, Hypothesis, collapse
 from fairseq_birq.errors import UserError
 
+logger = logging.getLogger(__name__)
+
 INSTALL_HINT = "the lexicon decoder needs flashlight-text and KenLM: pip install 'fairseq_birq[decode]'"
+_NO_WORD = "<no such word>"  # with spaces, so that no language model has it
+_EXAMPLES = 5
 LONGEST_SPELLING = 1000  # flashlight-text goes down a word letter by letter on the stack
 
 
@@ -30,7 +37,8 @@ class LexiconDecoder(Decoder):
         nbest: hypotheses returned; they can be fewer.
 
     Raises:
-        UserError: flashlight-text or KenLM is not installed, a file is missing or malformed, or a number out of range.
+        UserError: flashlight-text or KenLM is not installed, a file is missing or malformed, a number out of range, or the
+            language model has no word of the lexicon.
     """
 
     def __init__(
@@ -51,15 +59,24 @@ class LexiconDecoder(Decoder):
         flashlight = _import_flashlight()
         if beam < 1 or nbest < 1:
             raise UserError(f"`--beam` and `--nbest` must be at least 1, but are {beam} and {nbest}")
+        if beam_size_token < 0 or beam_threshold <= 0:
+            raise UserError(
+                f"`--beam-size-token` must be at least 0 and `--beam-threshold` above 0, but are {beam_size_token} and "
+                f"{beam_threshold}"
+            )
+        if nbest > beam:
+            raise UserError(f"`--nbest` is {nbest}, but `--beam` {beam} keeps no more hypotheses than that; raise it")
         indices = {symbol: index for index, symbol in enumerate(symbols)}
         if word_boundary not in indices:
             raise UserError(f"the dictionary lacks {word_boundary!r}, the word boundary that the lexicon decoder needs")
         self.blank, self.boundary, self.nbest = blank, indices[word_boundary], nbest
         self.vocabulary_size = len(symbols)
         spellings = read_lexicon(lexicon, indices)
-        self.words = flashlight.Dictionary(list(spellings) + [w for w in ["<unk>"] if w not in spellings])
+        self.words = flashlight.Dictionary(list(spellings) + [w for w in ["<unk>", _NO_WORD] if w not in spellings])
         self.words.set_default_index(self.words.get_index("<unk>"))
         model = _load_language_model(flashlight, kenlm, self.words)
+        if kenlm:
+            report_missing_words(list(spellings), missing_words(kenlm, list(spellings), model, self.words), lexicon, kenlm)
         options = flashlight.LexiconDecoderOptions(
             beam_size=beam,
             beam_size_token=min(beam_size_token or len(symbols), len(symbols)),
@@ -105,7 +122,8 @@ class LexiconDecoder(Decoder):
         is_boundary = found.tokens == self.boundary
         kept = ~is_boundary
         kept[1:] |= ~is_boundary[:-1]
-        return Hypothesis(found.tokens[kept], found.score, found.token_scores[kept], found.token_frames[kept], found.words)
+        of_symbols = {key: getattr(found, key)[kept] for key in ("tokens", "token_scores", "token_frames", "token_ends")}
+        return replace(found, **of_symbols)
 
 
 def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:
@@ -118,23 +136,82 @@ def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:
     if not path or not Path(path).is_file():
         raise UserError(f"lexicon {path} does not exist; give a file of `word<TAB>l e t t e r s |` lines as --lexicon")
     spellings: Dict[str, List[List[int]]] = {}
+    foreign: Dict[str, str] = {}  # letter that the dictionary lacks -> its first line
+    lines_with_foreign, num_lines = 0, 0
     for number, line in text_lines(path, "lexicon"):
         if not line.strip():
             continue
+        num_lines += 1
         word, *letters = line.split()
-        unknown = [letter for letter in letters if letter not in indices]
-        if unknown:
-            raise UserError(f"{path}, line {number}: {word!r} is spelt with {unknown[0]!r}, which the dictionary lacks")
         if not letters:
             raise UserError(f"{path}, line {number}: {word!r} has no spelling; write `word<TAB>l e t t e r s |`")
         if len(letters) > LONGEST_SPELLING:
             raise UserError(
                 f"{path}, line {number}: {word[:50]!r} has {len(letters)} letters, more than {LONGEST_SPELLING}; remove it"
             )
-        spellings.setdefault(word, []).append([indices[letter] for letter in letters])
+        unknown = [letter for letter in letters if letter not in indices]
+        for letter in unknown:
+            foreign.setdefault(letter, f"line {number}: {word!r} is spelt with {letter!r}, which the dictionary lacks")
+        lines_with_foreign += bool(unknown)
+        if not unknown:
+            spellings.setdefault(word, []).append([indices[letter] for letter in letters])
+    if foreign:
+        more = ", ".join(repr(letter) for letter in list(foreign)[:20])
+        raise UserError(
+            f"{path}, {next(iter(foreign.values()))}. In all {lines_with_foreign} of {num_lines} lines have letters that it "
+            f"lacks: {more}. Write the lexicon in the letters and the case of the training transcripts, or take these lines out"
+        )
     if not spellings:
         raise UserError(f"{path}: has no words")
     return spellings
+
+
+def missing_words(path, words: Sequence[str], model, dictionary) -> List[str]:
+    """The words that a language model lacks, in their order.
+
+    An .arpa file is read. KenLM's binary need not hold its words: there a word is missing that scores as an unknown one does.
+
+    model: flashlight's `KenLM`; dictionary: flashlight's `Dictionary`, with `words`
+    """
+    known = arpa_words(path)
+    if known is not None:
+        return [word for word in words if word not in known]
+    start = model.start(False)
+
+    def score(word):
+        return model.score(start, dictionary.get_index(word))[1]
+
+    unknown = score(_NO_WORD)
+    return [word for word in words if score(word) == unknown]
+
+
+def arpa_words(path) -> Optional[Set[str]]:
+    """The unigrams of an .arpa file; None where the file is of another kind."""
+    words, inside = set(), False
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        if not any(line.strip() == "\\data\\" for line in itertools.islice(file, 100)):
+            return None
+        for line in file:
+            if line.startswith("\\"):
+                if inside:
+                    break
+                inside = line.strip() == "\\1-grams:"
+            elif inside and line.strip():
+                words.add(line.split()[1])
+    return words
+
+
+def report_missing_words(words, missing, lexicon, kenlm) -> None:
+    """A warning that counts the lexicon's words without a probability. Raises UserError where all of them are."""
+    if not missing:
+        return
+    examples = ", ".join(repr(word) for word in missing[:_EXAMPLES])
+    counted = f"{len(missing)} of the {len(words)} words of {lexicon} are not in the language model {kenlm}, as {examples}"
+    advice = "Are both of the same language, and in the same case and spelling?"
+    if len(missing) == len(words):
+        raise UserError(f"{counted}: it can tell none of them from any other. {advice}")
+    share = 100.0 * len(missing) / len(words)
+    logger.warning(f"{counted} ({share:.1f} %); each is scored as an unknown word. {advice}")
 
 
 class _Flashlight(NamedTuple):

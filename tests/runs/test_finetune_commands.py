@@ -72,13 +72,13 @@ def train(repository, folder, *overrides, status=0):
     )
 
 
-def generate(repository, folder, *options, status=0):
+def generate(repository, folder, *options, status=0, data="data", post_process=("--post-process", "letter")):
     return command(
         "fairseq-generate",
-        folder / "data",
+        folder / data,
         *("--user-dir", repository / "fairseq_birq", "--task", "birq_asr"),
         *("--path", folder / "model" / "checkpoint_best.pt", "--gen-subset", "test"),
-        *("--scoring", "wer", "--post-process", "letter"),
+        *("--scoring", "wer", *post_process),
         *options,
         status=status,
     )
@@ -126,13 +126,28 @@ def test_greedy_decoding_after_the_pretrained_file_is_gone(run, repository):
     assert float(logged.group(1)) == pytest.approx(rate, abs=0.01)
 
 
+def test_the_last_line_is_of_words_without_post_process_letter_too(run, repository):
+    output = generate(repository, run, post_process=())
+    last = float(re.search(r"Generate test with beam=\d+: WER: ([\d.]+)", output).group(1))
+    assert last == pytest.approx(float(re.search(r"WER: ([\d.]+) % of 8 words", output).group(1)), abs=0.01)
+    assert {row: texts[0] for row, texts in printed(output, "T").items()} == dict(enumerate(TEXTS))
+
+
+def test_audio_without_transcripts_and_dictionary(run, repository):
+    write_manifest(run / "audio", "test", seconds=(1.0, 1.5))
+    output = generate(repository, run, data="audio")
+    assert len(printed(output, "D")) == 2 and not printed(output, "T")
+    assert "decoded without scoring" in output and "WER" not in output
+    assert output.count("Traceback") == 0
+
+
 def test_lexicon_decoding_with_a_language_model_and_nbest(run, repository):
     pytest.importorskip("flashlight.lib.text.decoder", reason="the extra [decode] is not installed")
     (run / "lexicon.txt").write_text("a\ta |\ncab\tc a b |\ndad\td a d |\n")
     (run / "lm.arpa").write_text(ARPA)
     files = ("--lexicon", run / "lexicon.txt", "--kenlm", run / "lm.arpa")
     weights = ("--lm-weight", 2, "--word-score", 4, "--beam", 50, "--nbest", 3)
-    output = generate(repository, run, "--decoder", "lexicon", *files, *weights)
+    output = generate(repository, run, *files, *weights)
     guesses = printed(output, "D")
     assert all(len(texts) == 3 for texts in guesses.values()) and len(guesses) == len(TEXTS)
     words = {word for texts in guesses.values() for text in texts for word in text.split()}
@@ -142,6 +157,8 @@ def test_lexicon_decoding_with_a_language_model_and_nbest(run, repository):
 
 
 def test_mistakes_end_with_one_line_and_exit_status_2(run, repository):
+    output = generate(repository, run, "--nbest", 3, status=2)
+    assert "--nbest 3 would have no effect" in output and "Traceback" not in output
     output = generate(repository, run, "--decoder", "lexicon", "--lexicon", run / "nowhere.txt", status=2)
     assert "nowhere.txt does not exist" in output and "Traceback" not in output
     output = train(repository, run, f"model.pretrained_path={run}/pretrained.pt", f"hydra.run.dir={run}/2", status=2)

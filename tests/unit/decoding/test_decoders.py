@@ -32,6 +32,7 @@ def test_certain_scores_give_the_known_answer(decoder):
     ((best, *_),) = decoder(log_probs[None], torch.tensor([len(path)]))
     assert best.tokens.tolist() == [A, B, BOUNDARY, B, BOUNDARY]
     assert best.token_frames.tolist() == [1, 4, 5, 7, 9]
+    assert best.token_ends.tolist() == [3, 5, 7, 8, 10]
     assert best.score == pytest.approx(float(log_probs.max(-1).values.sum()), rel=1e-5)
     assert best.token_scores[0] == pytest.approx(float(log_probs[1, A] + log_probs[2, A]), rel=1e-5)
     assert len(best.tokens) == len(best.token_scores) == len(best.token_frames)

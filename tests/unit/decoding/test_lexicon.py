@@ -141,6 +141,45 @@ def test_a_missing_or_broken_language_model(files):
         flashlight_decoder(files, kenlm=str(files / "broken.arpa"))
 
 
+def test_letters_that_the_dictionary_lacks_are_counted(tmp_path):
+    (tmp_path / "lexicon.txt").write_text("a\ta |\nac\ta c |\nbad\tb a d |\ncc\tc c |\n")
+    with pytest.raises(UserError, match=r"In all 3 of 4 lines have letters that it lacks: 'c', 'd'\."):
+        read_lexicon(str(tmp_path / "lexicon.txt"), INDICES)
+
+
+@pytest.fixture(params=["arpa", "scores"])
+def how_words_are_found(request, monkeypatch):
+    """`scores` stands for a binary, whose words cannot be read."""
+    if request.param == "scores":
+        monkeypatch.setattr("fairseq_birq.decoding.lexicon.arpa_words", lambda path: None)
+
+
+def test_lexicon_words_that_the_language_model_lacks_are_counted(files, caplog, how_words_are_found):
+    (files / "lexicon.txt").write_text(LEXICON + "bb\tb b |\nbab\tb a b |\nbab\tb a a b |\n")
+    flashlight_decoder(files, kenlm=str(files / "lm.arpa"))
+    assert "2 of the 6 words of" in caplog.text and "as 'bb', 'bab' (33.3 %)" in caplog.text
+
+
+def test_a_language_model_of_all_lexicon_words_is_not_worth_a_word(files, caplog, how_words_are_found):
+    flashlight_decoder(files, kenlm=str(files / "lm.arpa"))
+    assert not caplog.text
+
+
+def test_a_language_model_without_any_lexicon_word(files, how_words_are_found):
+    (files / "lexicon.txt").write_text("A\ta |\nAB\ta b |\nBA\tb a |\nAA\ta a |\n")
+    with pytest.raises(UserError, match=r"4 of the 4 words of .*lexicon.txt are not in the language model .*same case"):
+        flashlight_decoder(files, kenlm=str(files / "lm.arpa"))
+
+
+@pytest.mark.parametrize(
+    "settings, message",
+    [({"beam": 2, "nbest": 3}, "raise it"), ({"beam_size_token": -1}, "at least 0"), ({"beam_threshold": 0.0}, "above 0")],
+)
+def test_settings_out_of_range(files, settings, message):
+    with pytest.raises(UserError, match=message):
+        flashlight_decoder(files, **settings)
+
+
 def test_without_flashlight_the_message_says_what_to_install(files, monkeypatch):
     monkeypatch.setitem(sys.modules, "flashlight.lib.text", None)
     monkeypatch.setitem(sys.modules, "flashlight.lib.text.decoder", None)

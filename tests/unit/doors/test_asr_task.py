@@ -4,10 +4,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.data.data_utils import post_process
+from fairseq.dataclass.configs import GenerationConfig
 from omegaconf import OmegaConf
 
-from fairseq_birq.config import AsrTaskConfig, BirqCtcConfig
+from fairseq_birq.config import AsrTaskConfig, BirqCtcConfig, BirqCtcCriterionConfig
+from fairseq_birq.decoding import DECODERS
 from fairseq_birq.doors.asr_task import AsrTask
+from fairseq_birq.doors.configs import as_fairseq
 from tests.fixtures.synth import tiny_config, write_birq_checkpoint, write_manifest
 
 TEXTS = ["a cab", "bad dad", "a bad cab"]
@@ -42,7 +45,17 @@ def test_text_is_what_fairseq_s_post_process_letter_makes(folder):
     task = make_task(folder)
     tokens = task.dictionary.encode_line("| b a d | | d a |", append_eos=False, add_if_not_exist=False)
     assert task.text(tokens) == "bad da"
-    assert task.text(tokens).split() == post_process(task.dictionary.string(tokens), "letter").split()
+    assert task.text(tokens).split() == post_process("| b a d | | d a |", "letter").split()
+
+
+@pytest.mark.parametrize("option", [None, "letter"])
+def test_fairseq_prints_words_with_and_without_post_process_letter(folder, option):
+    tokens = make_task(folder).dictionary.encode_line("| b a d | | d a |", append_eos=False, add_if_not_exist=False)
+    assert make_task(folder).dictionary.string(tokens, option) == "bad da"
+
+
+def test_post_processing_that_does_not_fit_letters(folder, caplog):
+    stops_with(caplog, "`--post-process sentencepiece`", make_task(folder).dictionary.string, torch.tensor([4]), "sentencepiece")
 
 
 def test_a_letter_that_the_dictionary_lacks(folder, caplog):
@@ -60,18 +73,142 @@ def test_a_missing_label_file(folder, caplog):
     stops_with(caplog, "train.ltr: no such label file", make_task(folder).load_dataset, "train")
 
 
-@pytest.mark.parametrize("content, message", [(None, "no such dictionary"), ("", "has no letters"), ("ab\n", "symbol count")])
+@pytest.mark.parametrize("content, message", [("", "has no letters"), ("ab\n", "symbol count")])
 def test_a_bad_dictionary(folder, caplog, content, message):
-    (folder / "dict.ltr.txt").unlink()
-    if content is not None:
-        (folder / "dict.ltr.txt").write_text(content)
+    (folder / "dict.ltr.txt").write_text(content)
     stops_with(caplog, message, make_task, folder)
 
 
-def test_a_checkpoint_of_another_dictionary(folder, caplog):
+def ctc_config():
+    return tiny_config(BirqCtcConfig, _name="birq_ctc")
+
+
+def test_training_without_a_dictionary(folder, caplog):
+    (folder / "dict.ltr.txt").unlink()
+    stops_with(caplog, "no such dictionary", make_task(folder).build_model, ctc_config())
+
+
+def test_decoding_an_old_checkpoint_without_letters_needs_the_dictionary_of_the_folder(folder, caplog):
+    letters = make_task(folder).symbols
+    (folder / "dict.ltr.txt").rename(folder / "kept.txt")
     task = make_task(folder)
+    task.load_state_dict({})
+    stops_with(caplog, "no such dictionary", task.build_model, ctc_config(), from_checkpoint=True)
+    (folder / "kept.txt").rename(folder / "dict.ltr.txt")
+    task = make_task(folder)
+    task.load_state_dict({})
+    task.build_model(ctc_config(), from_checkpoint=True)
+    assert task.symbols == letters
+
+
+def test_training_with_a_checkpoint_of_another_dictionary(folder, caplog):
+    task = make_task(folder)
+    task.build_criterion(OmegaConf.structured(as_fairseq(BirqCtcCriterionConfig)(_name="birq_ctc")))
     task.load_state_dict(task.state_dict())
     stops_with(caplog, "another dictionary than", task.load_state_dict, {"symbols": task.symbols[::-1]})
+
+
+@pytest.mark.parametrize("has_dictionary", [True, False])
+def test_decoding_takes_the_letters_of_the_checkpoint(folder, has_dictionary):
+    symbols = ["<s>", "<pad>", "</s>", "<unk>", "|", "d", "c", "b", "a", "z"]
+    if not has_dictionary:
+        (folder / "dict.ltr.txt").unlink()
+    task = make_task(folder)
+    held = task.target_dictionary  # as fairseq-generate does, before it reads the checkpoint
+    task.load_state_dict({"symbols": symbols})
+    model = task.build_model(ctc_config(), from_checkpoint=True)
+    assert held is task.target_dictionary and held.symbols == symbols and model.output.out_features == len(symbols)
+    task.load_dataset("train")
+    assert [task.text(row) for row in task.dataset("train").labels] == TEXTS
+    task.load_state_dict({"symbols": symbols})
+
+
+def test_models_of_different_letters_are_not_averaged(folder, caplog):
+    task = make_task(folder)
+    task.load_state_dict(task.state_dict())
+    stops_with(caplog, "cannot be averaged", task.load_state_dict, {"symbols": task.symbols[::-1]})
+
+
+def test_letters_that_the_checkpoint_lacks_count_as_errors(folder, caplog):
+    task = make_task(folder)
+    task.load_state_dict({"symbols": ["<s>", "<pad>", "</s>", "<unk>", "|", "a", "b", "d"]})
+    model = task.build_model(ctc_config(), from_checkpoint=True)
+    task.load_dataset("train")
+    assert "'c' (2 times)" in caplog.text and model.output.out_features == 8
+    assert [task.text(row) for row in task.dataset("train").labels] == TEXTS
+
+
+def test_audio_without_transcripts_is_decoded_and_not_scored(folder, caplog):
+    (folder / "train.ltr").unlink()
+    task = make_task(folder)
+    model = task.build_model(ctc_config(), from_checkpoint=True).eval()
+    task.load_dataset("train")
+    sample = task.dataset("train").collater([task.dataset("train")[index] for index in range(3)])
+    task.batches_left = 1
+    with caplog.at_level(logging.INFO):
+        found = task.inference_step(task.build_generator([model], given()), [model], sample)
+    assert len(found) == 3 and sample["target"] is None
+    assert "decoded without scoring" in caplog.text and "WER" not in caplog.text
+
+
+def test_transcripts_without_a_word_give_no_error_rate(folder, caplog):
+    (folder / "train.ltr").write_text("\n\n\n")
+    task = make_task(folder)
+    model = task.build_model(ctc_config(), from_checkpoint=True).eval()
+    task.load_dataset("train")
+    sample = task.dataset("train").collater([task.dataset("train")[index] for index in range(3)])
+    task.batches_left = 1
+    with caplog.at_level(logging.INFO):
+        task.inference_step(task.build_generator([model], given()), [model], sample)
+    assert "decoded without scoring" in caplog.text and "inf" not in caplog.text
+
+
+def test_validation_needs_transcripts(folder, caplog):
+    (folder / "train.ltr").unlink()
+    task = make_task(folder)
+    task.build_model(ctc_config(), from_checkpoint=True)  # as fairseq-validate does
+    task.build_criterion(OmegaConf.structured(as_fairseq(BirqCtcCriterionConfig)(_name="birq_ctc")))
+    stops_with(caplog, "train.ltr: no such label file", task.load_dataset, "train")
+
+
+def given(**options):
+    """fairseq-generate's options as it parses them."""
+    return OmegaConf.merge(OmegaConf.structured(GenerationConfig), options)
+
+
+@pytest.mark.parametrize(
+    "settings, options, said",
+    [
+        ({}, {"nbest": 3}, "--nbest 3"),
+        ({}, {"beam": 50}, "--beam 50"),
+        ({}, {"lm_weight": 2.0}, "--lm-weight 2.0"),
+        ({"kenlm": "x.arpa"}, {}, "--kenlm x.arpa"),
+        ({"word_score": -1.0}, {}, "--word-score -1.0"),
+        ({"sil_weight": 0.5}, {}, "--sil-weight 0.5"),
+        ({"beam_size_token": 5}, {}, "--beam-size-token 5"),
+        ({"beam_threshold": 10.0}, {}, "--beam-threshold 10.0"),
+        ({"decoder": "greedy", "lexicon": "x.txt"}, {}, "leave out `--decoder greedy`"),
+        ({"lexicon": "x.txt"}, {"lm_weight": 2.0}, "--lm-weight weighs a language model"),
+        ({}, {"lenpen": 0.5}, "--lenpen: CTC decoding has no such thing"),
+        ({}, {"sampling": True, "temperature": 2.0}, "--sampling, --temperature"),
+    ],
+)
+def test_no_decoding_option_is_ignored(folder, caplog, settings, options, said):
+    stops_with(caplog, said, make_task(folder, **settings).build_generator, [], given(**options))
+
+
+def test_a_lexicon_alone_chooses_its_decoder(folder):
+    pytest.importorskip("flashlight.lib.text.decoder", reason="the extra [decode] is not installed")
+    (folder / "lexicon.txt").write_text("bad\tb a d |\n")
+    generator = make_task(folder, lexicon=str(folder / "lexicon.txt")).build_generator([], given())
+    assert isinstance(generator.decoder, DECODERS["lexicon"])
+    assert isinstance(make_task(folder).build_generator([], given()).decoder, DECODERS["greedy"])
+
+
+def test_decoding_options_in_training_are_said_to_have_no_effect(folder, caplog):
+    task = make_task(folder, kenlm="x.arpa", lexicon="x.txt")
+    task.build_criterion(OmegaConf.structured(as_fairseq(BirqCtcCriterionConfig)(_name="birq_ctc")))
+    assert "task.lexicon, task.kenlm: for fairseq-generate alone" in caplog.text
 
 
 def test_words_that_scoring_adds_to_the_dictionary_change_nothing(folder):
@@ -137,7 +274,7 @@ def test_several_models_are_averaged_in_probability(folder):
 
 
 def test_a_language_model_without_weight_is_reported(folder, caplog):
-    task = make_task(folder, decoder="lexicon", kenlm="nowhere.arpa")
+    task = make_task(folder, decoder="lexicon", lexicon="nowhere.txt", kenlm="nowhere.arpa")
     with pytest.raises(SystemExit):
         task.build_generator([], SimpleNamespace(beam=5, nbest=1, lm_weight=0.0))
     assert "no influence: --lm-weight is 0" in caplog.text
