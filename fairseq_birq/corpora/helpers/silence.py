@@ -29,9 +29,14 @@ def quiet_cuts(path: str, max_samples: int) -> List[int]:
         AudioError: the file is damaged, or `max_samples` is shorter than 0.8 s.
     """
     energy, hop, num_samples = energies(path)
-    longest = max_samples // hop
-    if longest < 4 * WINDOW_HOPS:
+    if max_samples // hop < 4 * WINDOW_HOPS:
         raise AudioError(f"{path}: pieces must be at least {4 * WINDOW_HOPS * HOP_S} s long")
+    return quietest_ends(energy, hop, num_samples, max_samples)
+
+
+def quietest_ends(energy: np.ndarray, hop: int, num_samples: int, max_samples: int) -> List[int]:
+    """The same from the mean squares of hops of `hop` samples, of which `max_samples` are at least 4 * WINDOW_HOPS."""
+    longest = max_samples // hop
     loudness = np.convolve(energy, np.ones(WINDOW_HOPS), "valid")  # of the window that begins at each hop
     ends, begin = [], 0
     while num_samples - begin * hop > max_samples:

@@ -1,0 +1,100 @@
+"""birq-transcribe CHECKPOINT AUDIO...: text, word times and confidence of recordings."""
+
+import argparse
+import logging
+import sys
+
+from fairseq_birq.decoding.options import OF_LEXICON, choose_decoder
+from fairseq_birq.errors import UserError
+from fairseq_birq.progress import progress
+from fairseq_birq.tools.transcribe.formats import FORMATS
+from fairseq_birq.tools.transcribe.output import format_of, open_output
+from fairseq_birq.tools.transcribe.recogniser import load_recogniser
+from fairseq_birq.tools.transcribe.recordings import find_recordings
+from fairseq_birq.tools.transcribe.transcribe import transcribe
+from fairseq_birq.tools.transcribe.words import Failure
+
+LM_WEIGHT, BEAM = 2.0, 50
+_NOT_GIVEN = object()
+
+
+def main(argv=None) -> int:
+    """Exit status 0: all were transcribed; 1: some could not be read, and are named; 2: nothing was done."""
+    arguments = parser().parse_intermixed_args(argv)
+    try:
+        failed, total = run(arguments)
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 1 if failed else 0
+
+
+def run(arguments):
+    """(recordings that could not be read, all recordings). Raises UserError."""
+    of_lexicon = _of_lexicon(vars(arguments))
+    form = format_of(arguments.format, arguments.out)
+    recordings = find_recordings(arguments.audio)
+    output = open_output(form, arguments.out, recordings)
+    recogniser = load_recogniser(arguments.checkpoint, arguments.dictionary, arguments.device)
+    decoder, failures = recogniser.decoder(**of_lexicon), []
+    results = transcribe(recogniser, decoder, recordings, arguments.max_seconds, arguments.batch_seconds)
+    for result in progress(results, len(recordings), "transcribe", "recordings"):
+        if isinstance(result, Failure):
+            failures.append(result)
+            print(f"left out {result.name}: {UserError(result.reason)}", file=sys.stderr)
+        else:
+            output.write(result)
+    if len(failures) == len(recordings):
+        raise UserError(f"none of the {len(recordings)} recordings could be read")
+    for path in output.close():
+        print(path, file=sys.stderr)
+    if failures:
+        print(f"{len(failures)} of {len(recordings)} recordings could not be read and are left out", file=sys.stderr)
+    return len(failures), len(recordings)
+
+
+def _of_lexicon(given: dict) -> dict:
+    """Arguments of the lexicon decoder; none for greedy decoding. Raises UserError for an option without effect."""
+    options = {key: given[key] for key in OF_LEXICON if key in given}
+    names = {"kenlm": "--lm"}
+    if choose_decoder("auto", options, names, dict.fromkeys(OF_LEXICON, _NOT_GIVEN)) == "greedy":
+        return {}
+    return {"beam": BEAM, **({"lm_weight": LM_WEIGHT} if "kenlm" in options else {}), **options}
+
+
+def parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "birq-transcribe", description="Text, word times and confidence of recordings at any sample rate and of any length"
+    )
+    parser.add_argument("checkpoint", help="fine-tuned, of model birq_ctc; its letters come from it")
+    parser.add_argument("audio", nargs="+", help="audio files, folders that are searched for them, manifests (.tsv)")
+    parser.add_argument("--format", choices=sorted(FORMATS), help="txt, or that of --out; json and ctm have times and confidence")
+    parser.add_argument("--out", help="file ending in .txt, .json, .srt or .ctm, or a folder for a file per recording; stdout")
+    parser.add_argument("--dictionary", help="dict.ltr.txt of the training data, for a checkpoint that holds no letters")
+    parser.add_argument("--max-seconds", type=float, default=30.0, help="longer recordings are cut in pauses (30)")
+    parser.add_argument("--batch-seconds", type=float, default=100.0, help="of audio, with padding, in a batch (100)")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the GPU if there is one")
+    lexicon = parser.add_argument_group("with a lexicon", "words of a lexicon instead of the best letter of every frame")
+
+    def add(name, **settings):
+        lexicon.add_argument(name, default=argparse.SUPPRESS, **settings)
+
+    add("--lexicon", help="lines of word<TAB>l e t t e r s |")
+    add("--lm", dest="kenlm", metavar="LM", help="n-gram model over words, .arpa or KenLM's binary")
+    add("--lm-weight", type=float, help=f"times log10 of the language model's probability ({LM_WEIGHT:g})")
+    add("--word-score", type=float, help="added per word (0)")
+    add("--sil-weight", type=float, help="added per frame of the word boundary (0)")
+    add("--beam", type=int, help=f"hypotheses kept per frame ({BEAM})")
+    add("--beam-size-token", type=int, help="letters tried per frame; 0 tries all (0)")
+    add("--beam-threshold", type=float, help="hypotheses this far behind the best one are dropped (50)")
+    return parser
+
+
+def command() -> int:
+    """The console script: warnings go to stderr, beside the transcripts and not among them."""
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s", stream=sys.stderr, force=True)
+    return main()
+
+
+if __name__ == "__main__":
+    sys.exit(command())
