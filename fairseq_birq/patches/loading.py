@@ -6,13 +6,14 @@ others on resume are refused instead, and several processes cannot resume.
 """
 
 import functools
+import os
 
 import torch
 from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from omegaconf.errors import OmegaConfBaseException
 
-from fairseq_birq.checkpoint import MODELS, load_checkpoint
+from fairseq_birq.checkpoint import MODELS, check_is_ours, load_checkpoint
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.patches.replacing import replaced
 from fairseq_birq.patches.run_state import run_of
@@ -34,9 +35,18 @@ def of_our_models(load_models):
         if not ours:
             return load_models(filenames, arg_overrides, task, *args, **kwargs)
         with plain_values_only():
+            _require_files(filenames)
             return load_models(filenames, arg_overrides, task, *args, **kwargs)
 
     return load_ours_carefully
+
+
+@reports_user_errors
+def _require_files(paths) -> None:
+    """Raises UserError where there is no file: fairseq has a traceback for that."""
+    for path in paths:
+        if not os.path.exists(path):
+            raise UserError(f"checkpoint {path} does not exist")
 
 
 def _is_of_our_model(path) -> bool:
@@ -55,6 +65,7 @@ def load(path, arg_overrides=None, load_on_all_ranks=False):
         UserError: as in `load_checkpoint`, or it is no checkpoint of fairseq.
     """
     content = load_checkpoint(path, allowed=torch.serialization.get_safe_globals())
+    check_is_ours(path, content)
     try:
         with replaced((torch, "load", lambda *args, **kwargs: content)):
             return _fairseqs_load(path, arg_overrides, load_on_all_ranks)

@@ -7,7 +7,7 @@ from typing import List, Sequence
 
 import torch
 
-from fairseq_birq.checkpoint import MODELS, load_checkpoint
+from fairseq_birq.checkpoint import check_is_ours, load_checkpoint
 from fairseq_birq.data.files import written_whole
 from fairseq_birq.errors import UserError
 
@@ -53,9 +53,9 @@ def _newest_first(paths) -> List[str]:
 
 def _content(path) -> dict:
     content = load_checkpoint(path)
-    settings = (content.get("cfg") or {}).get("model") or {}
-    if settings.get("_name") not in MODELS or not isinstance(content.get("model"), dict):
-        raise UserError(f"checkpoint {path} is of model {settings.get('_name')!r}, not of {' or '.join(sorted(MODELS))}")
+    check_is_ours(path, content)
+    if not isinstance(content.get("model"), dict):
+        raise UserError(f"checkpoint {path} has no weights")
     return content
 
 

@@ -120,7 +120,7 @@ def test_a_checkpoint_of_a_model_that_evaluates_its_settings_is_refused(corpus, 
     torch.save({**content, "optimizer_history": [history], "extra_state": {"train_iterator": {}}}, path)
     with pytest.raises(SystemExit):
         checkpoint_utils.load_model_ensemble([str(path)], task=make_task(task, corpus))
-    assert "the checkpoint is of model 'wav2vec2', but this task knows birq and birq_ctc only" in caplog.text
+    assert "is of model 'wav2vec2', not of birq or birq_ctc" in caplog.text
     assert not (tmp_path / "touched").exists()
 
 
@@ -139,7 +139,7 @@ def test_what_the_user_trusts_is_let_into_fairseq_s_reading_only(tmp_path, caplo
         assert isinstance(load_checkpoint(path, allowed=[Harmless])["extra"], Harmless)
         with pytest.raises(SystemExit):
             loading.load(path)
-        assert "x.pt lacks what fairseq wants of a checkpoint: KeyError('best_loss')" in caplog.text  # it was read
+        assert "x.pt names no model in its settings" in caplog.text  # it was read
     finally:
         torch.serialization.clear_safe_globals()
 
@@ -159,7 +159,7 @@ def test_a_file_that_unpacks_to_far_more_is_refused_before_it_is_unpacked(tmp_pa
     "content, message",
     [
         ([1, 2], "holds a list"),
-        ({"cfg": [1], "model": {}}, "of model None"),
+        ({"cfg": [1], "model": {}}, "names no model in its settings"),
         ({"cfg": {"model": {"_name": "birq", "encoder": {"dim": "wide"}}}, "model": {}}, "settings are not those of birq"),
         ({"cfg": {"model": {"_name": "birq", "encoder": {"dimm": 3}}}, "model": {}}, "settings are not those of birq"),
         ({"cfg": {"model": {"_name": "birq"}}, "model": {5: 5}}, "weights are not those"),
