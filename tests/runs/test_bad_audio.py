@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from tests.fixtures.synth import write_faulty_corpus, write_manifest
-from tests.runs.test_train_commands import command, logged
+from tests.fixtures.manifests import write_faulty_corpus, write_manifest
+from tests.fixtures.training_commands import command, logged
 
 SECONDS_FOR_ALL = 540  # a process that hangs fails the test
 

@@ -5,8 +5,8 @@ import re
 import pytest
 import torch
 
-from tests.fixtures.synth import write_manifest
-from tests.runs.test_train_commands import command, logged, train, weights
+from tests.fixtures.manifests import write_manifest
+from tests.fixtures.training_commands import command, logged, train, weights
 
 
 @pytest.fixture(scope="module")

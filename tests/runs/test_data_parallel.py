@@ -5,11 +5,8 @@ import torch
 from torch import distributed
 
 from fairseq_birq.doors.criterion import BirqCriterion
+from tests.fixtures.models import REFRESH, averaging, batch, birq, build, latent_rq
 from tests.fixtures.runs import CONTEXT
-from tests.unit.objective.test_birq import birq
-from tests.unit.targets.test_moving_average import averaging
-from tests.unit.targets.test_snapshot import REFRESH, latent_rq
-from tests.unit.test_model import batch, build
 
 MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq, "moving_average": averaging}
 SECONDS = (2.0, 1.0, 1.5, 0.6)

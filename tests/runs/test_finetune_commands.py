@@ -1,16 +1,14 @@
 """Fine-tuning and decoding through fairseq's own command lines."""
 
-import os
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import editdistance
 import pytest
 import torch
 
-from tests.fixtures.synth import write_birq_checkpoint, write_manifest
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.commands import command, generate
+from tests.fixtures.manifests import write_manifest
 
 TEXTS = ["a cab", "bad dad", "a bad cab", "dad"]
 ARPA = """\\data\\
@@ -30,20 +28,6 @@ ngram 2=1
 
 \\end\\
 """
-
-
-def command(name, *arguments, status=0):
-    """Run a command of this environment; its stdout and stderr together. Fails where the exit status differs."""
-    script = Path(sys.executable).parent / name
-    done = subprocess.run(
-        [str(script), *map(str, arguments)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        universal_newlines=True,
-    )
-    assert done.returncode == status, done.stdout[-4000:]
-    return done.stdout
 
 
 @pytest.fixture(scope="module")
@@ -68,18 +52,6 @@ def train(repository, folder, *overrides, status=0):
         f"checkpoint.save_dir={folder / 'model'}",
         f"hydra.run.dir={folder / 'hydra'}",
         *overrides,
-        status=status,
-    )
-
-
-def generate(repository, folder, *options, status=0, data="data", post_process=("--post-process", "letter")):
-    return command(
-        "fairseq-generate",
-        folder / data,
-        *("--user-dir", repository / "fairseq_birq", "--task", "birq_asr"),
-        *("--path", folder / "model" / "checkpoint_best.pt", "--gen-subset", "test"),
-        *("--scoring", "wer", *post_process),
-        *options,
         status=status,
     )
 

@@ -1,15 +1,14 @@
 """The README's commands, run as they stand there, on a small folder of audio and with the tiny recipes."""
 
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.fixtures.synth import tone, write_audio
+from tests.fixtures.audio import tone, write_audio
+from tests.fixtures.commands import shell
 
 TINY = {"examples/best_rq --config-name mboshi_small": "examples/best_rq --config-name debug"}
 TINY["examples/finetune --config-name mboshi_small"] = "examples/finetune --config-name debug"
@@ -18,13 +17,6 @@ TINY["examples/finetune --config-name mboshi_small"] = "examples/finetune --conf
 def blocks(repository, language="", page="README.md"):
     text = (repository / page).read_text()
     return re.findall(rf"^```{language}\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
-
-
-def shell(script, repository):
-    environment = dict(os.environ, OMP_NUM_THREADS="1", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    done = subprocess.run(["bash", "-ec", script], cwd=repository, capture_output=True, text=True, env=environment)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
-    return done.stdout
 
 
 def test_from_a_folder_of_speech_to_a_word_error_rate_and_into_python(repository, tmp_path):

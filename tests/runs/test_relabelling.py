@@ -16,7 +16,7 @@ from omegaconf import OmegaConf
 from fairseq_birq.data.frame_labels import LabelStore, read_info
 from fairseq_birq.tools.relabel.label_sources import SourceCodes
 from fairseq_birq.tools.relabel.labelling import make
-from tests.fixtures.synth import write_manifest
+from tests.fixtures.manifests import write_manifest
 
 SCRIPT = "examples/relabelling/run.sh"
 

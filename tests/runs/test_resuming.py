@@ -11,8 +11,8 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.patches.preemption import EXIT_STATUS
 from fairseq_birq.patches.run_folder import settle
 from tests.fixtures import runs
+from tests.fixtures.audio import truncate
 from tests.fixtures.runs import STAGES, UPDATES, assert_same, settings, state, train, write_corpus
-from tests.fixtures.synth import truncate
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from tests.fixtures.synth import write_manifest
-from tests.runs.test_readme import shell
+from tests.fixtures.commands import shell
+from tests.fixtures.manifests import write_manifest
 
 STAND_INS = {
     "scontrol": 'echo "scontrol $*" >>"$CALLS"; if [[ $1 == show ]]; then echo node7; echo node8; fi',

@@ -11,11 +11,10 @@ from fairseq_cli.train import main
 from omegaconf import OmegaConf
 
 from fairseq_birq.objective.heads import CodebookHeads
+from tests.fixtures.manifests import write_manifest
+from tests.fixtures.models import batch, latent_rq
 from tests.fixtures.runs import assert_same
-from tests.fixtures.synth import write_manifest
-from tests.runs.test_train_commands import command, logged, train, weights
-from tests.unit.targets.test_snapshot import latent_rq
-from tests.unit.test_model import batch
+from tests.fixtures.training_commands import command, logged, train, weights
 
 REFRESHES = [4, 6]
 

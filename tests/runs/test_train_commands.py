@@ -1,9 +1,5 @@
 """Pre-training through the real command line: recipes, resume, two processes."""
 
-import json
-import os
-import re
-import subprocess
 import sys
 from pathlib import Path
 
@@ -12,7 +8,9 @@ import torch
 import yaml
 
 from fairseq_birq.cli.labels import main as labels_main
-from tests.fixtures.synth import write_birq_checkpoint, write_manifest
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
+from tests.fixtures.training_commands import command, logged, train, weights
 
 RECIPES = {"best_rq": "raw_input", "birq": "raw_input", "latent_rq": "snapshot", "relabelling": "label_file"}
 
@@ -33,30 +31,6 @@ def labels(corpus, tmp_path_factory):
     for split, options in how.items():
         assert labels_main([f"{folder}/any.pt", f"{corpus}/{split}.tsv", f"{folder}/{split}", *options.split()]) == 0
     return folder
-
-
-def command(repository, recipe, corpus, save_dir, *overrides):
-    program = Path(sys.executable).parent / "fairseq-hydra-train"
-    fixed = [f"common.user_dir={repository / 'fairseq_birq'}", f"task.data={corpus}", f"checkpoint.save_dir={save_dir}"]
-    fixed += ["common.cpu=true", "optimization.max_update=3"]
-    config = ["--config-dir", str(repository / "examples" / recipe), "--config-name", "debug"]
-    return [str(program), *config, *fixed, *overrides]
-
-
-def train(arguments, folder, ok=True):
-    environment = dict(os.environ, OMP_NUM_THREADS="1")
-    done = subprocess.run(arguments, capture_output=True, text=True, cwd=folder, env=environment)
-    output = done.stdout + done.stderr
-    assert (done.returncode == 0) == ok, output[-3000:]
-    return output
-
-
-def logged(output, kind="train_inner"):
-    return [json.loads(line) for line in re.findall(rf"\[{kind}\]\[INFO\] - (.*)", output)]
-
-
-def weights(save_dir):
-    return torch.load(save_dir / "checkpoint_last.pt", map_location="cpu", weights_only=True)["model"]
 
 
 @pytest.mark.parametrize("recipe, source", RECIPES.items())

@@ -13,8 +13,10 @@ from omegaconf import OmegaConf
 from fairseq_birq.checkpoint import load_encoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.probes.while_training import TrainingProbe
-from tests.fixtures.synth import tone, write_audio, write_birq_checkpoint, write_manifest
-from tests.runs.test_target_stages import assert_same
+from tests.fixtures.audio import tone, write_audio
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
+from tests.fixtures.runs import assert_same
 
 HEADER = "utt_index\tpath\tstart_s\tend_s\tphone\n"
 

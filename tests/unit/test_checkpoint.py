@@ -11,17 +11,8 @@ from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.doors.birq import FairseqBirqModel as BirqModel
 from fairseq_birq.errors import UserError
-from tests.fixtures.synth import tone
-
-
-class Touches:
-    """Pickles into code that makes a file: what a hostile checkpoint would do."""
-
-    def __init__(self, path):
-        self.path = str(path)
-
-    def __reduce__(self):
-        return open, (self.path, "w")
+from tests.fixtures.audio import tone
+from tests.fixtures.checkpoints import Touches
 
 
 @pytest.fixture

@@ -1,5 +1,3 @@
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -7,10 +5,10 @@ from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.ctc import resolve_pretrained
 from fairseq_birq.doors.birq_ctc import FairseqBirqCtcModel as BirqCtcModel
 from fairseq_birq.settings import from_dict
-from tests.fixtures.synth import tiny_config, waveform_batch, write_birq_checkpoint
+from tests.fixtures.audio import waveform_batch
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
+from tests.fixtures.models import TASK, VOCABULARY_SIZE
 
-VOCABULARY_SIZE = 9
-TASK = SimpleNamespace(target_dictionary=range(VOCABULARY_SIZE))
 NO_DROPOUT = {"dropout": 0.0, "encoder": {"dropout": 0.0, "attention_dropout": 0.0}}
 
 

@@ -17,7 +17,9 @@ from fairseq_birq.decoding.lexicon import read_lexicon
 from fairseq_birq.doors.asr_task import read_dictionary, read_letters
 from fairseq_birq.errors import UserError
 from fairseq_birq.measures.alignment import read_alignment
-from tests.fixtures.synth import write_birq_checkpoint, write_labels, write_manifest
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.labels import write_labels
+from tests.fixtures.manifests import write_manifest
 
 SEGMENTS = st.sampled_from(["a.wav:0:5", "a.wav:5:5", "x.zip:3:4", "a.wav:" + "9" * 5000 + ":5", "a.wav:-1:5", "a:0:" + "9" * 18])
 NUMBERS = st.one_of(

@@ -9,30 +9,7 @@ from fairseq_birq.doors.birq import FairseqBirqModel as BirqModel
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.structs import Features
-from tests.fixtures.synth import tone
-
-
-def build(frontend="logmel", encoder="conformer", parts=None, **changes):
-    """A small model; `changes` of settings, and `parts`: those of `frontend` and `encoder`."""
-    settings = {
-        "frontend": {"name": frontend, "waveform_dim": 32},
-        "encoder": {"name": encoder, "num_layers": 2, "dim": 16, "ffn_dim": 32, "num_heads": 2, "conv_kernel": 5}
-        | {"dropout": 0.0, "attention_dropout": 0.0},
-        "mask": {"start_prob": 0.02},
-        "quantizer": {"codebook_size": 40, "codebook_dim": 4, "num_codebooks": 2},
-    }
-    cfg = OmegaConf.merge(OmegaConf.structured(BirqConfig), settings, parts or {}, changes)
-    torch.manual_seed(0)
-    return BirqModel.build_model(cfg)
-
-
-def batch(seconds, ids=None, extra_padding=0.0):
-    waves = [torch.from_numpy(tone(duration, seed=index)) for index, duration in enumerate(seconds)]
-    samples = max(wave.numel() for wave in waves) + int(16000 * extra_padding)
-    waveform = torch.stack([torch.nn.functional.pad(wave, (0, samples - wave.numel())) for wave in waves])
-    lengths = torch.tensor([wave.numel() for wave in waves])
-    padding_mask = torch.arange(samples) >= lengths[:, None]
-    return {"waveform": waveform, "padding_mask": padding_mask, "ids": torch.arange(len(waves)) if ids is None else ids}
+from tests.fixtures.models import batch, build
 
 
 def total(output):

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import fairseq_birq
-from tests.fixtures.synth import write_birq_checkpoint, write_manifest
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 PACKAGE = Path(fairseq_birq.__file__).parent
 OF_RUNS = ("fairseq", "fairseq_cli", "omegaconf", "hydra")

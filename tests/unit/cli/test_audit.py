@@ -1,7 +1,9 @@
 import pytest
 
 from fairseq_birq.cli.audit import main
-from tests.fixtures.synth import looks_drawn, write_birq_checkpoint, write_two_sounds
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_two_sounds
+from tests.fixtures.pictures import looks_drawn
 
 
 @pytest.fixture

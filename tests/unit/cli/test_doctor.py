@@ -1,7 +1,7 @@
 import pytest
 
 from fairseq_birq.cli.doctor import main
-from tests.fixtures.synth import write_manifest
+from tests.fixtures.manifests import write_manifest
 
 
 @pytest.fixture

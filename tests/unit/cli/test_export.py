@@ -1,7 +1,7 @@
 import pytest
 
 from fairseq_birq.cli.export import main
-from tests.fixtures.synth import write_birq_checkpoint
+from tests.fixtures.checkpoints import write_birq_checkpoint
 
 
 def test_one_command_makes_the_folder(tmp_path, capsys):

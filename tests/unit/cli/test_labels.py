@@ -6,7 +6,8 @@ import pytest
 
 from fairseq_birq.cli.labels import main
 from fairseq_birq.data.frame_labels import LabelStore, read_info
-from tests.fixtures.synth import write_birq_checkpoint, write_manifest
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import sys
 import pytest
 
 from fairseq_birq.cli.manifest import main
-from tests.fixtures.synth import tone, write_audio
+from tests.fixtures.audio import tone, write_audio
 
 
 def test_a_folder_becomes_manifests_and_a_report(tmp_path, capsys):

@@ -10,7 +10,8 @@ import torch
 from fairseq_birq.cli.probe import main, parser
 from fairseq_birq.tools.probes import PROBES
 from fairseq_birq.tools.probes.runner import new_encoder, table
-from tests.fixtures.synth import write_birq_checkpoint, write_manifest
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 SPLITS = ("train", "dev", "test")
 

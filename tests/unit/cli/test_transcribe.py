@@ -3,7 +3,8 @@ import json
 import pytest
 
 from fairseq_birq.cli.transcribe import main
-from tests.fixtures.synth import tone, write_audio, write_birq_checkpoint, write_ctc_checkpoint
+from tests.fixtures.audio import tone, write_audio
+from tests.fixtures.checkpoints import write_birq_checkpoint, write_ctc_checkpoint
 
 
 @pytest.fixture

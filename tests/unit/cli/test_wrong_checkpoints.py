@@ -12,15 +12,9 @@ from fairseq_birq.config import AsrTaskConfig, BirqConfig, BirqCtcConfig, Pretra
 from fairseq_birq.doors.asr_task import AsrTask
 from fairseq_birq.doors.pretraining_task import PretrainingTask
 from fairseq_birq.errors import UserError
-from tests.fixtures.synth import (
-    tiny_config,
-    tone,
-    write_audio,
-    write_birq_checkpoint,
-    write_ctc_checkpoint,
-    write_manifest,
-    write_two_sounds,
-)
+from tests.fixtures.audio import tone, write_audio
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint, write_ctc_checkpoint
+from tests.fixtures.manifests import write_manifest, write_two_sounds
 
 
 def write_foreign(path):

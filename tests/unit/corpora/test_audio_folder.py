@@ -7,7 +7,7 @@ import soundfile
 from fairseq_birq.corpora.audio_folder import find_audio, make, scan
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
-from tests.fixtures.synth import tone, truncate, write_audio
+from tests.fixtures.audio import tone, truncate, write_audio
 
 
 def audio_tree(folder):

@@ -7,8 +7,8 @@ from fairseq_birq.corpora.kaldi import make
 from fairseq_birq.data.audio import read
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
+from tests.fixtures.audio import tone, write_audio
 from tests.fixtures.corpus_trees import kaldi
-from tests.fixtures.synth import tone, write_audio
 
 
 def rows(out, split):

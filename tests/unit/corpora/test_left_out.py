@@ -5,7 +5,7 @@ import os
 from fairseq_birq.cli.manifest import main as birq_manifest
 from fairseq_birq.data.audio import read
 from fairseq_birq.data.manifest import read_manifest
-from tests.fixtures.synth import tone, write_audio
+from tests.fixtures.audio import tone, write_audio
 
 
 def test_a_name_that_is_not_utf8_is_read_like_any_other(tmp_path, capsys):

@@ -6,8 +6,8 @@ import pytest
 from fairseq_birq.corpora.lhotse import make
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
+from tests.fixtures.audio import tone, write_audio
 from tests.fixtures.corpus_trees import cut, lhotse
-from tests.fixtures.synth import tone, write_audio
 
 
 def write_cuts(folder, cuts, name="all.jsonl"):

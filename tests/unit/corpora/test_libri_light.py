@@ -6,8 +6,8 @@ from fairseq_birq.corpora.libri_light import make, speaker
 from fairseq_birq.data.audio import read
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
+from tests.fixtures.audio import tone, write_audio
 from tests.fixtures.corpus_trees import RATE, bursts, libri_light
-from tests.fixtures.synth import tone, write_audio
 
 
 def pieces(out):

@@ -3,7 +3,7 @@ import pytest
 import soundfile
 
 from fairseq_birq.data.audio import AudioError, probe, read
-from tests.fixtures.synth import tone, truncate, write_audio, write_nan_audio
+from tests.fixtures.audio import tone, truncate, write_audio, write_nan_audio
 
 
 def test_probe_says_what_was_written(tmp_path):

@@ -7,7 +7,7 @@ import pytest
 import soundfile
 
 from fairseq_birq.data.audio import SUFFIXES, AudioError, probe, read
-from tests.fixtures.synth import tone
+from tests.fixtures.audio import tone
 
 FORMATS = {
     "a.wav": ("WAV", "PCM_16"),

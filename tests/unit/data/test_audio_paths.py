@@ -6,7 +6,7 @@ from fairseq.data.audio.audio_utils import parse_path
 
 from fairseq_birq.data.audio import AudioError, probe, read
 from fairseq_birq.data.audio_paths import AudioPath, parse_audio_path
-from tests.fixtures.synth import tone, truncate, write_audio
+from tests.fixtures.audio import tone, truncate, write_audio
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,8 @@ from fairseq_birq.data.dataset import raise_user_error
 from fairseq_birq.data.manifest import read_manifest, write_manifest
 from fairseq_birq.doors.datasets import FairseqAudioDataset as AudioDataset
 from fairseq_birq.errors import UserError
-from tests.fixtures.synth import tone, truncate, write_audio, write_nan_audio
-from tests.fixtures.synth import write_manifest as write_corpus
+from tests.fixtures.audio import tone, truncate, write_audio, write_nan_audio
+from tests.fixtures.manifests import write_manifest as write_corpus
 
 LOGGER = "fairseq_birq.data.dataset"
 

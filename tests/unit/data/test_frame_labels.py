@@ -13,7 +13,9 @@ from fairseq_birq.data.frame_labels import FrameGrid, LabelStore, read_info, sha
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
-from tests.fixtures.synth import truncate, write_labels, write_manifest
+from tests.fixtures.audio import truncate
+from tests.fixtures.labels import write_labels
+from tests.fixtures.manifests import write_manifest
 
 SECONDS = (1.0, 1.5, 0.03, 2.0, 0.7)
 

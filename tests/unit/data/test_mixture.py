@@ -13,7 +13,8 @@ from fairseq_birq.data.mixture import IDS_PER_COPY
 from fairseq_birq.doors.datasets import FairseqAudioDataset as AudioDataset
 from fairseq_birq.doors.datasets import FairseqMixtureDataset as MixtureDataset
 from fairseq_birq.errors import UserError
-from tests.fixtures.synth import truncate, write_manifest
+from tests.fixtures.audio import truncate
+from tests.fixtures.manifests import write_manifest
 
 BIG, SMALL = [0.3] * 16 + [0.02], [0.4] * 2  # the 17th is too short
 

@@ -11,7 +11,8 @@ from fairseq_birq.config import AsrTaskConfig, BirqCtcConfig, BirqCtcCriterionCo
 from fairseq_birq.decoding import DECODERS
 from fairseq_birq.doors.asr_task import AsrTask
 from fairseq_birq.doors.configs import as_fairseq
-from tests.fixtures.synth import tiny_config, write_birq_checkpoint, write_manifest
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 TEXTS = ["a cab", "bad dad", "a bad cab"]
 

@@ -11,8 +11,7 @@ from fairseq_birq.doors.criterion import BirqCriterion
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import PretrainingOutput
 from fairseq_birq.objective.losses import LossTerm
-from tests.unit.targets.test_snapshot import latent_rq
-from tests.unit.test_model import batch
+from tests.fixtures.models import batch, latent_rq
 
 
 class Model:

@@ -1,24 +1,17 @@
 import inspect
-import logging
 from types import SimpleNamespace
 
 import pytest
 
 from fairseq_birq.config import PretrainingTaskConfig
 from fairseq_birq.doors.pretraining_task import PretrainingTask
-from tests.fixtures.synth import truncate, write_manifest
+from tests.fixtures.audio import truncate
+from tests.fixtures.errors import stops
+from tests.fixtures.manifests import write_manifest
 
 
 def task_of(folder, **settings):
     return PretrainingTask.setup_task(PretrainingTaskConfig(data=str(folder), **settings))
-
-
-def stops(caplog, message, function, *args, **kwargs):
-    """The call exits with status 2 after one log line that says why."""
-    caplog.clear()
-    with caplog.at_level(logging.ERROR), pytest.raises(SystemExit) as exit_:
-        function(*args, **kwargs)
-    assert exit_.value.code == 2 and len(caplog.messages) == 1 and message in caplog.messages[0]
 
 
 def test_seconds_become_samples_and_batches_hold_max_tokens(tmp_path):

@@ -15,8 +15,7 @@ from fairseq_birq.doors.stages import StageSchedule, begin_update, check_same_st
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.patches.master_weights import renew_float32_copies
-from tests.unit.targets.test_snapshot import latent_rq
-from tests.unit.test_model import batch
+from tests.fixtures.models import batch, latent_rq
 
 PEAK = 0.002
 

@@ -14,7 +14,8 @@ from fairseq_birq.encoders import ENCODERS
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
 from fairseq_birq.modules.weight_norm import WeightNormConv1d
-from tests.fixtures.synth import tiny_config, waveform_batch, write_birq_checkpoint
+from tests.fixtures.audio import waveform_batch
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
 
 KINDS = [(frontend, encoder) for frontend in sorted(FRONTENDS) for encoder in sorted(ENCODERS)]
 

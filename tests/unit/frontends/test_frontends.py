@@ -9,7 +9,7 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
 from fairseq_birq.frontends.waveform import WaveformFrontend
 from fairseq_birq.structs import Features
-from tests.fixtures.synth import waveform_batch
+from tests.fixtures.audio import waveform_batch
 
 VARIANTS = [("logmel", {}), ("waveform", {"waveform_dim": 32})]
 

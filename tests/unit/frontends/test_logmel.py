@@ -8,7 +8,7 @@ import torch
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.logmel import LogMel, mel_filters, normalise_utterance, stack_frames
 from fairseq_birq.structs import Features
-from tests.fixtures.synth import tone, waveform_batch
+from tests.fixtures.audio import tone, waveform_batch
 
 
 def speech(mboshi, count):

@@ -9,7 +9,9 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.measures.alignment import read_alignment
 from fairseq_birq.measures.frames import batches, collect, phones_of
 from fairseq_birq.model import BirqModel
-from tests.fixtures.synth import tiny_config, truncate, write_birq_checkpoint, write_manifest
+from tests.fixtures.audio import truncate
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 SECONDS = (1.0, 1.53, 0.7)
 

@@ -13,29 +13,10 @@ from fairseq_birq.objective.losses import F as F_of
 from fairseq_birq.objective.losses import G, masked_code_loss, penalty_form, pretraining_loss
 from fairseq_birq.objective.masking import gumbel_offsets, utterance_keys
 from fairseq_birq.objective.soft_codes import SoftCodes, grouped_argmax, gumbel_rows, gumbel_table
-from tests.unit.test_model import batch, build
+from tests.fixtures.models import batch, birq, build
+from tests.fixtures.objective import SCALE, TAU, example, soft_codes
 
-TAU, SCALE = 0.5, 3.0
 WEIGHTS = {"raw_input": 2.4, "own_layer": 0.1}
-
-
-def soft_codes(unit, codebook, straight_through=False):
-    offsets = gumbel_offsets(utterance_keys(1, 2, torch.arange(unit.shape[0])), torch.arange(unit.shape[0]), codebook.shape[0])
-    return SoftCodes([unit], [codebook], offsets, SCALE, TAU, straight_through)
-
-
-def example(frames=6, books=2, size=5, dim=3, code_dim=4):
-    generator = torch.Generator().manual_seed(0)
-
-    def normal(*shape):
-        return torch.randn(*shape, dtype=torch.float64, generator=generator)
-
-    hidden, weight, bias = normal(frames, dim), normal(books, size, dim), normal(books, size)
-    unit, codebook = F.normalize(normal(frames, books, code_dim), dim=-1), F.normalize(normal(books, size, code_dim), dim=-1)
-    codes = torch.randint(0, size, (frames, books), generator=generator)
-    for tensor in (hidden, weight, bias, unit):
-        tensor.requires_grad_()
-    return hidden, weight, bias, unit, codebook, codes
 
 
 def by_the_equations(hidden, weight, bias, unit, codebook, codes, noise):
@@ -167,11 +148,6 @@ def test_the_weighted_sum_is_of_all_heads_and_of_the_reward():
     loss.backward()
     gradients = {name: head.weight.grad.abs().max() for name, head in heads.items()}
     assert gradients["unused"] == 0 and min(gradients["raw_input"], gradients["own_layer"]) > 0
-
-
-def birq(**own_layer):
-    settings = {"use": ["raw_input", "own_layer"], "own_layer": {"layers": [1], "score_scale": 5.0, **own_layer}}
-    return build(targets=settings).train()
 
 
 def gradients(loss, model):

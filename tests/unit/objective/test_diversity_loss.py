@@ -7,8 +7,8 @@ import torch
 from torch.nn import functional as F
 
 from fairseq_birq.objective.diversity_loss import diversity_loss
-from tests.unit.objective.test_birq import SCALE, example, soft_codes
-from tests.unit.test_model import batch, build
+from tests.fixtures.models import batch, build
+from tests.fixtures.objective import SCALE, example, soft_codes
 
 
 def minus_entropy(unit, codebook):

@@ -5,17 +5,7 @@ import torch
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
-
-
-def brute_force(quantizer, x):
-    """argmin over codes of the distance between unit vectors, in float64, one codebook after the other."""
-    columns = []
-    for projection, codebook in zip(quantizer.projection.double(), quantizer.codebook.double()):
-        projected = x.double() @ projection
-        projected = projected / projected.norm(dim=-1, keepdim=True)
-        codebook = codebook / codebook.norm(dim=-1, keepdim=True)
-        columns.append(torch.cdist(projected, codebook, compute_mode="donot_use_mm_for_euclid_dist").argmin(-1))
-    return torch.stack(columns, dim=-1)
+from tests.fixtures.objective import brute_force
 
 
 @pytest.mark.parametrize("size, dim, books", [(8192, 16, 1), (4096, 16, 3), (97, 5, 2), (1, 4, 1), (300, 1, 2)])

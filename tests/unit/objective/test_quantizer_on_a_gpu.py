@@ -5,8 +5,8 @@ import torch
 
 from fairseq_birq.objective import quantizer as module
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
+from tests.fixtures.objective import brute_force
 from tests.fixtures.pretend_gpu import PretendGpu, available
-from tests.unit.objective.test_quantizer import brute_force
 
 pytestmark = pytest.mark.skipif(not available(), reason="this torch has no Python devices")
 

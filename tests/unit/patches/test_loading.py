@@ -18,10 +18,10 @@ from fairseq_birq.doors.asr_task import AsrTask
 from fairseq_birq.doors.pretraining_task import PretrainingTask
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches import loading
-from tests.fixtures.synth import tiny_config, write_birq_checkpoint, write_manifest
-from tests.runs.test_finetune_commands import command, generate
-from tests.runs.test_train_commands import command as training_command
-from tests.unit.test_checkpoint import Touches
+from tests.fixtures.checkpoints import Touches, tiny_config, write_birq_checkpoint
+from tests.fixtures.commands import command, generate
+from tests.fixtures.manifests import write_manifest
+from tests.fixtures.training_commands import command as training_command
 
 OLD_TORCH = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}  # what a bare `torch.load` does before 2.6
 

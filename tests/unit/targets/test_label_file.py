@@ -14,8 +14,11 @@ from fairseq_birq.doors.pretraining_task import PretrainingTask
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.relabel.label_sources import SourceCodes
 from fairseq_birq.tools.relabel.labelling import make
-from tests.fixtures.synth import tiny_config, truncate, write_birq_checkpoint, write_labels, write_manifest
-from tests.unit.doors.test_pretraining_task import stops
+from tests.fixtures.audio import truncate
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
+from tests.fixtures.errors import stops
+from tests.fixtures.labels import write_labels
+from tests.fixtures.manifests import write_manifest
 
 QUANTIZER = {"codebook_size": 16, "codebook_dim": 4, "num_codebooks": 1}
 

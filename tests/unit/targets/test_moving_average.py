@@ -5,15 +5,8 @@ import copy
 import pytest
 import torch
 
-from tests.unit.targets.test_snapshot import codes_by_the_equations, disturb, same, source_inputs, weights
-from tests.unit.test_model import batch, build
-
-DECAY = {"decay_start": 0.5, "decay_end": 0.9, "decay_warmup_updates": 4}
-
-
-def averaging(parts=None, use=("moving_average",), **moving_average):
-    settings = {"layers": [1, 2], **DECAY, **moving_average}
-    return build(targets={"use": list(use), "moving_average": settings}, parts=parts).train()
+from tests.fixtures.models import averaging, batch, disturb, same, weights
+from tests.fixtures.targets import codes_by_the_equations, source_inputs
 
 
 def test_the_average_equals_a_plain_one():

@@ -6,51 +6,15 @@ from types import SimpleNamespace
 import pytest
 import torch
 from omegaconf import OmegaConf
-from torch.nn import functional as F
 
 from fairseq_birq.checkpoint import load_encoder, load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.doors.birq_ctc import FairseqBirqCtcModel as BirqCtcModel
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import BirqModel
-from fairseq_birq.objective.masking import utterance_keys
-from fairseq_birq.targets.base import TargetInputs
-from tests.fixtures.synth import tiny_config, write_birq_checkpoint
-from tests.unit.test_model import batch, build
-
-REFRESH = 3
-LAYERS = [0, 2]
-
-
-def latent_rq(use=("snapshot",), frontend="logmel", encoder="conformer", other=None, **snapshot):
-    settings = {"layers": LAYERS, "target_updates": [REFRESH, 6], **snapshot}
-    targets = {"use": list(use), "snapshot": settings, "own_layer": {"layers": [1], "shared_head": False}}
-    return build(frontend, encoder, targets={**targets, "moving_average": {"layers": [2]}}, **(other or {})).train()
-
-
-def disturb(model, seed=0):
-    """Stands for a training step."""
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator))
-
-
-def source_inputs(model, seconds=(1.5, 1.0)):
-    """All valid frames of a batch, as the model hands them to its sources."""
-    given = batch(list(seconds))
-    features = model.speech_encoder.frontend.features(given["waveform"], given["padding_mask"])
-    padding = model._frame_padding_mask(given["padding_mask"])
-    return TargetInputs(given["waveform"], given["padding_mask"], features, padding, ~padding, utterance_keys(1, 1, given["ids"]))
-
-
-def weights(module):
-    return {key: value.clone() for key, value in module.state_dict().items() if torch.is_tensor(value)}
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
+from tests.fixtures.models import REFRESH, batch, build, disturb, latent_rq, same, weights
+from tests.fixtures.targets import codes_by_the_equations, source_inputs
 
 
 def test_the_snapshot_changes_at_the_named_updates_and_never_in_between():
@@ -69,18 +33,6 @@ def test_the_snapshot_changes_at_the_named_updates_and_never_in_between():
         stages.append(source.stage)
         disturb(model, seed=update)
     assert stages == [0, 0, 0, 1, 1, 1, 2, 2, 2]
-
-
-def codes_by_the_equations(source, hidden, frame_padding_mask):
-    """Standardise over the valid frames, layer norm, project, nearest code in float64: one layer, one codebook at a time."""
-    columns = []
-    for layer, quantizer in zip(source.layers, source.quantizers):
-        frames = hidden[layer][~frame_padding_mask]
-        variance, mean = torch.var_mean(frames.double(), dim=0, unbiased=False)
-        z = F.layer_norm((frames - mean.float()) * (variance.float() + 1e-5).rsqrt(), frames.shape[1:])
-        for projection, codebook in zip(quantizer.projection.double(), quantizer.codebook.double()):
-            columns.append(torch.cdist(F.normalize(z.double() @ projection, dim=-1), codebook).argmin(-1))
-    return torch.stack(columns, dim=1)
 
 
 @pytest.mark.parametrize("frontend, encoder", [("logmel", "conformer"), ("logmel", "transformer"), ("waveform", "transformer")])

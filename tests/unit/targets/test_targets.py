@@ -14,7 +14,7 @@ from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.settings import from_dict, merged
 from fairseq_birq.targets import TARGETS, build_targets
 from fairseq_birq.targets.base import TargetInputs
-from tests.fixtures.synth import tone
+from tests.fixtures.audio import tone
 
 FRONTEND_SETTINGS = {"logmel": {}, "waveform": {"waveform_dim": 16}}
 SEED_9 = {name: {"seed": 9} for name in sorted(set(TARGETS) - {"raw_input", "label_file"})}

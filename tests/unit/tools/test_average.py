@@ -7,7 +7,7 @@ import torch
 from fairseq_birq.checkpoint import load_encoder
 from fairseq_birq.cli.average import main
 from fairseq_birq.model import BirqModel
-from tests.fixtures.synth import write_birq_checkpoint
+from tests.fixtures.checkpoints import write_birq_checkpoint
 
 EARLIER = "tests/fixtures/earlier_versions"
 

@@ -9,7 +9,8 @@ from fairseq_birq.corpora.helpers.zip_shards import pack
 from fairseq_birq.data.audio import read
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
-from tests.fixtures.synth import tone, truncate, write_audio, write_manifest
+from tests.fixtures.audio import tone, truncate, write_audio
+from tests.fixtures.manifests import write_manifest
 
 SECONDS = (1.0, 0.5, 1.5, 0.7, 0.9)
 TEXTS = ["a b", "c", "d e f", "g", "h"]

@@ -13,7 +13,10 @@ from fairseq_birq.measures.label_quality import code_measures, phone_measures
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.tools.audit import audit_report
 from fairseq_birq.tools.audit.audit import RAW_NORMS, audit
-from tests.fixtures.synth import looks_drawn, truncate, write_birq_checkpoint, write_manifest, write_two_sounds
+from tests.fixtures.audio import truncate
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest, write_two_sounds
+from tests.fixtures.pictures import looks_drawn
 
 SMALL = ["model.quantizer.codebook_size=16", "model.quantizer.codebook_dim=4"]
 

@@ -8,7 +8,8 @@ from omegaconf import OmegaConf
 
 from fairseq_birq.config import PretrainingTaskConfig
 from fairseq_birq.tools.doctor.data import check_data, manifests_of, sampled_rows
-from tests.fixtures.synth import tone, truncate, write_audio, write_manifest, write_nan_audio
+from tests.fixtures.audio import tone, truncate, write_audio, write_nan_audio
+from tests.fixtures.manifests import write_manifest
 
 
 def settings(folder, max_tokens=None, train="train", **task):

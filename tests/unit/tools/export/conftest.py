@@ -1,7 +1,8 @@
 import pytest
 import torch
 
-from tests.fixtures.synth import waveform_batch, write_birq_checkpoint
+from tests.fixtures.audio import waveform_batch
+from tests.fixtures.checkpoints import write_birq_checkpoint
 
 pytest.importorskip("safetensors")  # not in the environment of the old fairseq
 

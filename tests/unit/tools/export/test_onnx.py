@@ -6,8 +6,8 @@ import torch
 
 from fairseq_birq.tools.export.folder import export
 from fairseq_birq.tools.export.traceable import TraceableEncoder
-from tests.fixtures.synth import waveform_batch
-from tests.unit.tools.export.test_safetensors import assert_same
+from tests.fixtures.audio import waveform_batch
+from tests.fixtures.exports import assert_same
 
 onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")

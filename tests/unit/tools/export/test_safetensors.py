@@ -17,7 +17,8 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.settings import from_dict
 from fairseq_birq.tools.export.folder import export
 from fairseq_birq.tools.export.traceable import TraceableEncoder
-from tests.fixtures.synth import tiny_config
+from tests.fixtures.checkpoints import tiny_config
+from tests.fixtures.exports import assert_same
 
 CHOICES = ("rotary", "relative"), (0, 3), ("utterance", "none")
 
@@ -31,15 +32,6 @@ def test_every_setting_gives_the_same_hidden_states(positions, window, feature_n
     for tensor in ours.parameters():
         torch.nn.init.normal_(tensor, mean=0.1, std=0.2)
     assert_same(ours(*batch), *TraceableEncoder(ours)(*batch))
-
-
-def assert_same(expected, hidden, padding_mask, atol=1e-5):
-    """Layers, input included, at valid frames."""
-    assert torch.equal(padding_mask, expected.padding_mask)
-    layers = [expected.subsampled, *expected.layers]
-    assert len(hidden) == len(layers)
-    for mine, theirs in zip(layers, hidden):
-        assert torch.allclose(mine[~padding_mask], theirs[~padding_mask], atol=atol)
 
 
 def test_the_exported_folder_loads_without_fairseq(conformer, batch, tmp_path):

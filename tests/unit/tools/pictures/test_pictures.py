@@ -10,7 +10,9 @@ from fairseq_birq.measures import similarity
 from fairseq_birq.tools.pictures import code_usage, curves, embeddings, layer_weights, utterance
 from fairseq_birq.tools.pictures.drawing import picture, short_names
 from fairseq_birq.tools.pictures.similarity import draw as draw_similarity
-from tests.fixtures.synth import looks_drawn, write_birq_checkpoint, write_two_sounds
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_two_sounds
+from tests.fixtures.pictures import looks_drawn
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,9 @@ import torch
 from fairseq_birq.checkpoint import load_encoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.probes.states import StateStore, extract
-from tests.fixtures.synth import truncate, write_birq_checkpoint, write_manifest
+from tests.fixtures.audio import truncate
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 SECONDS = (1.0, 1.53, 0.7)
 

@@ -21,7 +21,9 @@ from fairseq_birq.measures.frames import collect
 from fairseq_birq.model import BirqModel
 from fairseq_birq.tools.relabel.label_sources import Labeller, LayerCodes, SourceCodes
 from fairseq_birq.tools.relabel.labelling import make
-from tests.fixtures.synth import tiny_config, truncate, waveform_batch, write_birq_checkpoint, write_manifest
+from tests.fixtures.audio import truncate, waveform_batch
+from tests.fixtures.checkpoints import tiny_config, write_birq_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 SECONDS = (1.0, 1.53, 0.04, 0.7, 2.0)
 RAW = SourceCodes("raw_input")
@@ -214,7 +216,7 @@ def test_so_many_utterances_evenly_spread_set_the_statistics(tmp_path, corpus, c
 
 def test_a_fine_tuned_checkpoint_has_layers_and_no_sources(tmp_path, corpus):
     from fairseq_birq.doors.birq_ctc import FairseqBirqCtcModel as BirqCtcModel
-    from tests.unit.test_ctc import TASK
+    from tests.fixtures.models import TASK
 
     cfg = tiny_config(BirqCtcConfig)
     model = BirqCtcModel.build_model(copy.deepcopy(cfg), TASK)

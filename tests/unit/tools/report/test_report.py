@@ -13,7 +13,8 @@ from fairseq_birq.tools.report import reference
 from fairseq_birq.tools.report.page import write
 from fairseq_birq.tools.report.run import read_run
 from fairseq_birq.tools.report.training import differences_section, health_section
-from tests.fixtures.synth import write_birq_checkpoint, write_two_sounds
+from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.manifests import write_two_sounds
 
 HOSTILE = "</pre><script>alert(1)</script>&amp;$\\foo$ ${task.x} \udc80"
 GENERATED = "T-0\tone two three\nD-0\t-1.0\tone too three four\nT-1\t<b>small</b> house\nD-1\t-2.0\thouse\n"

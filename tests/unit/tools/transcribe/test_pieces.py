@@ -3,7 +3,7 @@ import pytest
 
 from fairseq_birq.data.audio import AudioError, read
 from fairseq_birq.tools.transcribe.pieces import read_pieces
-from tests.fixtures.synth import tone, truncate, write_audio
+from tests.fixtures.audio import tone, truncate, write_audio
 
 
 def words_and_pauses(seconds, rate, word_s=0.7, pause_s=0.3):

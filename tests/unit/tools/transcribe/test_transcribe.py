@@ -8,7 +8,9 @@ from fairseq_birq.tools.transcribe.recogniser import load_recogniser
 from fairseq_birq.tools.transcribe.recordings import Recording, find_recordings
 from fairseq_birq.tools.transcribe.transcribe import transcribe
 from fairseq_birq.tools.transcribe.words import Failure
-from tests.fixtures.synth import CTC_SYMBOLS, tone, write_audio, write_ctc_checkpoint, write_manifest
+from tests.fixtures.audio import tone, write_audio
+from tests.fixtures.checkpoints import CTC_SYMBOLS, write_ctc_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 
 def greedy_text(model, path):
