@@ -4,15 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from tests.fixtures.pretend_gpu import PretendGpu, available
-
-pytestmark = pytest.mark.skipif(not available(), reason="this torch has no Python devices")
-
-
-@pytest.fixture
-def gpu():
-    with PretendGpu() as gpu:
-        yield gpu
+from tests.fixtures.pretend_gpu import PretendGpu
 
 
 def test_launches_and_bytes_are_those_of_the_operations(gpu):
