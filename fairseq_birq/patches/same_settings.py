@@ -21,6 +21,7 @@ FREE = {
 WHOLE = {"criterion.weights", "criterion.warmup_updates", "criterion.start_updates"}  # whose keys are the user's
 GROUPS = ("model", "criterion", "optimizer", "optimization", "lr_scheduler")
 SEEDS = {"common": ("seed",), "task": ("crop_seed",)}
+EQUAL = [{"adam", "birq_adamw"}]  # two names of what computes the same
 ABSENT = object()
 
 
@@ -50,7 +51,8 @@ def _differences(before, now, path: str) -> List[str]:
     if isinstance(before, dict) and isinstance(now, dict) and path not in WHOLE:
         keys = sorted((before.keys() & now.keys()) - FREE.get(path, set()), key=str)
         return [line for key in keys for line in _differences(before[key], now[key], f"{path}.{key}")]
-    return [] if _plain(before) == _plain(now) or before is None or now is None else [f"{path} {before} -> {now}"]
+    same = _plain(before) == _plain(now) or any({str(before), str(now)} <= names for names in EQUAL)
+    return [] if same or before is None or now is None else [f"{path} {before} -> {now}"]
 
 
 def _plain(value):

@@ -131,7 +131,7 @@ def test_published_settings_of_birq(repository, name):
     layers, own = config["model"]["encoder"]["num_layers"], config["model"]["targets"]["own_layer"]
     assert config["criterion"]["weights"] == {"raw_input": 2.4, "own_layer": 0.1}
     assert config["criterion"]["warmup_updates"] == config["criterion"]["start_updates"] == {}
-    assert config["optimization"]["lr"] == [1e-4] and config["optimizer"]["_name"] == "adam"
+    assert config["optimization"]["lr"] == [1e-4] and config["optimizer"]["_name"] == "birq_adamw"
     assert own["temperature"] == 0.5 and own["target_grad_scale"] == 1.0 and not own["straight_through"]
     assert own["shared_codebook"] and own["shared_head"]
     assert own["layers"][0] / layers == pytest.approx(0.7, abs=0.11) and len(own["layers"]) == 1

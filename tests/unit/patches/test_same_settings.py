@@ -38,6 +38,7 @@ FREE = {
     "model/encoder/checkpoint_activations": True,
     "optimization/lr": (0.001,),
     "optimization/clip_norm": 5,
+    "optimizer/_name": "birq_adamw",
     "model/new_setting_of_a_later_version": 3,
 }
 FIXED = {
