@@ -106,8 +106,9 @@ class TrainingRunConfig:
 
     resume: str = setting(
         "auto",
-        "auto: go on from the newest checkpoint of checkpoint.save_dir or start anew; must: stop where there is none",
-        ["auto", "must"],
+        "auto: go on from the newest checkpoint of checkpoint.save_dir or start anew; must: stop where there is none; "
+        "changed: go on although settings that decide what is learned are not those of the checkpoint",
+        ["auto", "must", "changed"],
     )
     max_bad_updates: int = setting(
         100, "updates of a start that may be skipped because loss or gradient is not finite; the next one stops the run"

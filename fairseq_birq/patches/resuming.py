@@ -9,12 +9,15 @@ import logging
 import os
 
 from fairseq.distributed import utils as distributed_utils
+from omegaconf import OmegaConf
 
 from fairseq_birq import patches
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.patches import loading
 from fairseq_birq.patches.run_folder import settle
 from fairseq_birq.patches.run_state import RunState, run_of
+from fairseq_birq.patches.same_settings import check_same_settings, compare_settings, first_of
+from fairseq_birq.patches.settings import check_settings
 from fairseq_birq.patches.trainer import make_careful
 
 logger = logging.getLogger(__name__)
@@ -61,30 +64,6 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
     return result
 
 
-HARMFUL = {  # settings of fairseq that our tasks refuse: whether a configuration has it, and why
-    "common.amp": (
-        lambda cfg: cfg.common.amp,
-        "fairseq divides its gradients by the loss scale twice, so that hardly any is left: use common.bf16=true, or fp16=true",
-    ),
-    "checkpoint.write_checkpoints_asynchronously": (
-        lambda cfg: cfg.checkpoint.write_checkpoints_asynchronously,
-        "fairseq then makes no checkpoint_last.pt, and the run could not go on: leave it out (a save costs its writing alone)",
-    ),
-}
-
-
-def harmful_settings(cfg) -> list:
-    """A sentence for each setting of a whole configuration that our tasks refuse."""
-    return [f"`{key}` is set, but {reason}" for key, (is_set, reason) in HARMFUL.items() if is_set(cfg)]
-
-
-def check_settings(cfg) -> None:
-    """Raises UserError where a whole configuration has a setting that our tasks refuse."""
-    sentences = harmful_settings(cfg)
-    if sentences:
-        raise UserError("; ".join(sentences))
-
-
 def check_folder(cfg) -> None:
     """Raises UserError for a folder that hydra's working directory decides, and for a checkpoint that is not there."""
     if not os.path.isabs(cfg.save_dir):
@@ -107,7 +86,7 @@ def check_found(cfg, trainer, found) -> None:
         found: see `settle`; None where the run's folder has no checkpoint.
 
     Raises:
-        UserError: there is none, but `task.resume` is "must".
+        UserError: there is none, but `task.resume` is "must"; or it is of a run with other settings.
     """
     if found is None and trainer.task.cfg.resume == "must":
         raise UserError(
@@ -117,6 +96,7 @@ def check_found(cfg, trainer, found) -> None:
     if found is None:
         logger.info(f"{cfg.save_dir} holds no checkpoint: a new run starts (task.resume=must would stop here)")
         return
+    check_settings_of(found["cfg"], trainer, cfg.save_dir)
     logger.info(f"{cfg.save_dir}/{LAST}: going on after {found['updates']} updates")
     before, now = found["processes"], trainer.data_parallel_world_size
     if before != now:
@@ -126,6 +106,20 @@ def check_found(cfg, trainer, found) -> None:
             f"in another order, dropout differs, and up to {now - 1} batches of this epoch may come twice. Masks, crops "
             "and labels of an utterance stay, and the schedule goes on counting updates."
         )
+
+
+def check_settings_of(before: dict, trainer, save_dir: str) -> None:
+    """Say which settings differ from those that wrote the checkpoint.
+
+    Raises:
+        UserError: one that decides what is learned, and `task.resume` is not "changed".
+    """
+    now = OmegaConf.to_container(trainer.cfg, resolve=True, enum_to_str=True)
+    if trainer.task.cfg.resume != "changed":
+        check_same_settings(before, now, save_dir)
+    fixed, free = compare_settings(before, now)
+    if fixed or free:
+        logger.info(f"settings that differ from those before: {first_of(fixed + free, 20)}")
 
 
 def on_first_process(trainer, function):

@@ -23,8 +23,8 @@ def settle(save_dir) -> Optional[dict]:
     that was written after `checkpoint_last.pt` takes its place: the run was killed between the two.
 
     Returns:
-        "updates" of the checkpoint, "processes" that wrote it, its "place" (epoch, updates; the end of an epoch has
-        infinitely many); None where there is no checkpoint.
+        "updates" of the checkpoint, "processes" that wrote it, the whole configuration "cfg" of their run, its "place"
+        (epoch, updates; the end of an epoch has infinitely many); None where there is no checkpoint.
 
     Raises:
         UserError: there are checkpoints, but none can be read.
@@ -71,13 +71,14 @@ def _first_whole(paths) -> dict:
 def _summary(content, path) -> dict:
     try:
         iterator, updates = content["extra_state"]["train_iterator"], content["optimizer_history"][-1]["num_updates"]
-        processes = content["cfg"]["distributed_training"]["distributed_world_size"]
+        cfg = content["cfg"]
+        processes = cfg["distributed_training"]["distributed_world_size"]
     except (KeyError, TypeError):
         raise UserError(f"{path} is not a checkpoint of a training run; move it out of `checkpoint.save_dir`") from None
     # fairseq counts the end of an epoch as the start of the next.
     at_end = iterator["iterations_in_epoch"] == 0
     place = (iterator["epoch"] - 1, math.inf) if at_end else (iterator["epoch"], updates)
-    return {"updates": updates, "processes": processes, "place": place}
+    return {"updates": updates, "processes": processes, "cfg": cfg, "place": place}
 
 
 def _numbered_after(last: Path, found: Optional[dict]) -> list:

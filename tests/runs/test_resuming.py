@@ -2,6 +2,7 @@
 
 import functools
 import json
+import re
 import signal
 
 import pytest
@@ -165,6 +166,21 @@ def test_nothing_starts_over_in_silence(repository, corpus, tmp_path, change, me
     output = train(cfg, tmp_path / "log.txt", functools.partial(runs.os.chdir, tmp_path), status=2)
     assert message in output and "Traceback" not in output
     assert not list(tmp_path.glob("*/*.pt"))
+
+
+def test_a_folder_belongs_to_a_run_with_its_settings(run):
+    """As two jobs of a sweep in one folder: the second one would go on from the first, and train nothing."""
+    run("best_rq", 2)
+    other = {"optimization": {"lr": [0.01]}}
+    output = run("best_rq", 2, other, status=2)
+    assert "run holds a run with other settings: optimization.lr [0.001] -> [0.01]" in output and "Traceback" not in output
+    output = run("best_rq", 4, {"lr_scheduler": {"total_num_update": 50}})
+    assert "going on after 2 updates" in output
+    assert re.search(
+        r"that differ from those before: optimization.max_update 2 -> 4; lr_scheduler.total_num_update \S+ -> 50", output
+    )
+    output = run("best_rq", 6, other, {"task": {"resume": "changed"}})
+    assert "going on after 4 updates" in output and "optimization.lr [0.001] -> [0.01]" in output
 
 
 def test_one_of_two_processes_is_asked_to_leave_and_one_process_goes_on(repository, corpus, tmp_path):

@@ -87,20 +87,23 @@ def test_a_resumed_run_equals_an_uninterrupted_one_bit_for_bit(repository, corpu
 
 
 @pytest.mark.parametrize(
-    "override, part",
+    "overrides, part",
     [
-        ("model.quantizer.seed=7", "fingerprint"),
-        ("model.encoder.dim=48", "do not fit this configuration"),
-        ("+model.quantizer.codebok_size=3", "codebok_size"),
-        ("criterion.weights={raw_imput: 1.0}", "raw_imput"),
+        (["model.quantizer.seed=7", "task.resume=changed"], "fingerprint"),
+        (["model.encoder.dim=48", "task.resume=changed"], "do not fit this configuration"),
+        (["optimization.lr=[0.1]"], "holds a run with other settings: optimization.lr [0.001] -> [0.1]"),
+        (["+override.x=1"], "`override` is unknown"),
+        (["+common.sede=1"], "`common.sede` is unknown; did you mean `seed`?"),
+        (["+model.quantizer.codebok_size=3"], "codebok_size"),
+        (["criterion.weights={raw_imput: 1.0}", "task.resume=changed"], "raw_imput"),
     ],
 )
-def test_a_mistake_is_named_and_the_checkpoint_stays(repository, corpus, tmp_path_factory, tmp_path, override, part):
+def test_a_mistake_is_named_and_the_checkpoint_stays(repository, corpus, tmp_path_factory, tmp_path, overrides, part):
     run = tmp_path_factory.getbasetemp() / "mistakes"
     if not run.exists():
         train(command(repository, "best_rq", corpus, run), tmp_path)
     before = (run / "checkpoint_last.pt").read_bytes()
-    output = train(command(repository, "best_rq", corpus, run, "optimization.max_update=9", override), tmp_path, ok=False)
+    output = train(command(repository, "best_rq", corpus, run, "optimization.max_update=9", *overrides), tmp_path, ok=False)
     assert part in output
     assert (run / "checkpoint_last.pt").read_bytes() == before
 

@@ -3,8 +3,10 @@
 import shutil
 from typing import List, Optional
 
+from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.data.dataset import WAVEFORM_DTYPE
-from fairseq_birq.patches.resuming import harmful_settings
+from fairseq_birq.errors import UserError
+from fairseq_birq.patches.settings import contradictions, harmful_settings
 from fairseq_birq.tools.doctor.launch import num_gpus
 from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
 
@@ -19,10 +21,27 @@ ROUNDS_AWAY = {"memory_efficient_bf16": 2.0**-9, "memory_efficient_fp16": 2.0**-
 def check_settings(cfg) -> List[Check]:
     """amp, asynchronous checkpoints, half-precision weights, the wrapper of several processes, and the workers' memory."""
     checks = [problem("settings", sentence) for sentence in harmful_settings(cfg)]
+    checks += [warning("settings", sentence) for sentence in contradictions(cfg)]
+    checks += _check_sample_rate(cfg)
     checks += _check_half_precision_weights(cfg)
     checks += _check_wrapper(cfg)
     found = shared_memory_bytes()
     return checks + ([] if found is None else check_shared_memory(cfg, found))
+
+
+def _check_sample_rate(cfg) -> List[Check]:
+    """The task resamples to its rate, and the frontend's windows and hops count samples of the model's."""
+    wanted, source = _value(cfg, "model.frontend.sample_rate"), "`model.frontend.sample_rate`"
+    path = _value(cfg, "model.pretrained_path")
+    if path and _value(cfg, "model._name") == "birq_ctc":
+        try:
+            wanted, source = load_checkpoint(path)["cfg"]["model"]["frontend"]["sample_rate"], f"that of {path}"
+        except (UserError, LookupError, TypeError):
+            return []  # the dry run says what is wrong with the checkpoint
+    ours = _value(cfg, "task.sample_rate")
+    if None in (wanted, ours) or wanted == ours:
+        return []
+    return [problem("sample rate", f"`task.sample_rate` is {ours}, but {source} is {wanted}: make them equal")]
 
 
 def _check_half_precision_weights(cfg) -> List[Check]:
@@ -62,8 +81,8 @@ def _check_wrapper(cfg) -> List[Check]:
 
 def _value(cfg, key):
     for name in key.split("."):
-        cfg = cfg[name] if name in cfg else {}
-    return None if cfg == {} else cfg
+        cfg = cfg[name] if hasattr(cfg, "keys") and name in cfg else None
+    return cfg
 
 
 def shared_memory_bytes() -> Optional[int]:

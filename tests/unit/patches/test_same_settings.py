@@ -23,7 +23,7 @@ def changed(path, value):
     *parents, key = path.split("/")
     part = cfg
     for parent in parents:
-        part = part[parent]
+        part = part.setdefault(parent, {})
     part[key] = value
     return cfg
 
@@ -65,3 +65,27 @@ def test_what_decides_what_is_learned_may_not(path):
     with pytest.raises(UserError, match=path.replace("/", ".").split(".weights.")[0]) as error:
         check_same_settings(RUN, changed(path, FIXED[path]), "runs/a")
     assert "runs/a holds a run with other settings" in str(error.value) and "task.resume=changed" in str(error.value)
+
+
+def test_settings_of_targets_that_are_not_used_do_not_count():
+    cfgs = [
+        changed("model/targets", {"use": ["raw_input"], "raw_input": {"norm": "frame"}, "snapshot": {"layers": [layer]}})
+        for layer in (1, 2)
+    ]
+    check_same_settings(*cfgs, "runs/a")
+    for cfg in cfgs:
+        cfg["model"]["targets"]["use"] = ["raw_input", "snapshot"]
+    with pytest.raises(UserError, match=r"model.targets.snapshot.layers \[1\] -> \[2\]"):
+        check_same_settings(*cfgs, "runs/a")
+
+
+@pytest.mark.parametrize("path", ["model/pretrained_path", "task/max_seconds", "dataset/train_subset", "task/corpora"])
+def test_null_says_nothing_of_a_path_and_much_of_a_length(path):
+    cfgs = [changed(path, None), changed(path, "a"), changed(path, "b")]
+    with pytest.raises(UserError, match=path.replace("/", ".")):
+        check_same_settings(*cfgs[1:], "runs/a")
+    if path == "model/pretrained_path":
+        check_same_settings(*cfgs[:2], "runs/a")
+    else:
+        with pytest.raises(UserError, match=path.replace("/", ".")):
+            check_same_settings(*cfgs[:2], "runs/a")

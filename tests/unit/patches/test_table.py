@@ -19,7 +19,7 @@ from fairseq_birq import patches
 from fairseq_birq.doors.code_logging import CodeHistogramMeter
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches import loading, saving
-from fairseq_birq.patches.resuming import HARMFUL, check_settings
+from fairseq_birq.patches.settings import HARMFUL, check_settings
 from fairseq_birq.patches.run_state import RunState
 
 TABLE = patches.REPLACED + patches.INSIDE
@@ -170,5 +170,6 @@ def test_settings_that_do_harm_are_refused_with_a_sentence(key):
     cfg = OmegaConf.structured(FairseqConfig)
     check_settings(cfg)
     OmegaConf.update(cfg, key, True)
-    with pytest.raises(UserError, match=f"`{key}` is set, but fairseq"):
+    cfg.common.bf16 = key == "common.fp16"
+    with pytest.raises(UserError, match=f"`{key}` is set, but "):
         check_settings(cfg)

@@ -8,6 +8,7 @@ from omegaconf import OmegaConf
 from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.tools.doctor import settings
 from fairseq_birq.tools.doctor.settings import check_settings, check_shared_memory
+from tests.fixtures.synth import write_birq_checkpoint
 
 MIB = 1 << 20
 PLENTY = 1 << 50
@@ -85,3 +86,23 @@ def test_batches_of_workers_must_fit_into_shared_memory():
     (of_two,) = check_shared_memory(cfg(dataset__num_workers=4, distributed_training__distributed_world_size=2), needed)
     assert of_two.status == "problem" and "for each of 2 processes" in of_two.text
     assert check_shared_memory(cfg(dataset__num_workers=0), 1) == []
+
+
+def test_two_sample_rates_are_a_problem():
+    found = lines(task={"sample_rate": 8000})
+    assert "problem  sample rate  `task.sample_rate` is 8000, but `model.frontend.sample_rate` is 16000: make them equal" in found
+
+
+def test_the_checkpoint_that_is_fine_tuned_has_the_rate(tmp_path):
+    path = tmp_path / "any.pt"
+    write_birq_checkpoint(path)
+    given = cfg(
+        model=BirqCtcConfig, task={"sample_rate": 8000}, model__pretrained_path=str(path), model__frontend__sample_rate=8000
+    )
+    OmegaConf.update(given, "model", {**OmegaConf.to_container(given.model, enum_to_str=True), "_name": "birq_ctc"}, merge=False)
+    assert f"but that of {path} is 16000" in " ".join(check.line() for check in check_settings(given))
+
+
+def test_two_lengths_are_a_warning():
+    found, *_ = lines(optimization__max_update=100, lr_scheduler={"total_num_update": 50})
+    assert found.startswith("warning  settings     `lr_scheduler.total_num_update` is 50, but `optimization.max_update` is 100")
