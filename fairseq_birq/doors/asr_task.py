@@ -50,7 +50,6 @@ class AsrTask(AudioTask):
         super().__init__(cfg)
         self.dictionary = dictionary
         self.symbols = list(dictionary.symbols)  # fairseq-generate adds words to the dictionary while it scores
-        self.sample_rate = cfg.sample_rate
         self.blank = dictionary.bos()
         self.no_letters = (dictionary.pad(), dictionary.eos(), dictionary.unk())
         self.greedy_decoder = DECODERS["greedy"](self.blank, self.no_letters)
@@ -87,7 +86,6 @@ class AsrTask(AudioTask):
         self.is_decoded = from_checkpoint
         self._require_letters()
         model = super().build_model(cfg, from_checkpoint)
-        self._agree_on_sample_rate(model.speech_encoder.frontend.sample_rate, from_checkpoint)
         if getattr(cfg, "pretrained_path", None):
             settings = to_dict(model.cfg)
             with open_dict(cfg):
@@ -98,15 +96,6 @@ class AsrTask(AudioTask):
     def _require_letters(self):
         if len(self.symbols) == self.dictionary.nspecial:
             read_dictionary(self._dictionary_path())
-
-    @reports_user_errors
-    def _agree_on_sample_rate(self, model_rate, from_checkpoint):
-        if from_checkpoint:
-            self.sample_rate = model_rate
-        elif self.sample_rate != model_rate:
-            raise UserError(
-                f"`task.sample_rate` is {self.sample_rate}, but the model's frontend wants {model_rate}; set it to that"
-            )
 
     @reports_user_errors
     def load_dataset(self, split, combine=False, task_cfg=None, **kwargs):

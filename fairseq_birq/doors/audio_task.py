@@ -27,6 +27,7 @@ class AudioTask(FairseqTask):
     def __init__(self, cfg, **kwargs):
         super().__init__(cfg, **kwargs)
         self.run = RunState()
+        self.sample_rate = cfg.sample_rate
 
     @property
     def source_dictionary(self):
@@ -50,10 +51,17 @@ class AudioTask(FairseqTask):
         """As in fairseq, for this task's model: some of fairseq's own `eval` settings, which a checkpoint brings along.
 
         Raises:
-            UserError: `cfg` is of another model.
+            UserError: `cfg` is of another model, or of one for another sample rate than `task.sample_rate`. The rate of a
+                checkpoint that is only used goes before the task's.
         """
         self.check_model(cfg, from_checkpoint)
-        return super().build_model(cfg, from_checkpoint)
+        model = super().build_model(cfg, from_checkpoint)
+        wanted = model.speech_encoder.frontend.sample_rate
+        if from_checkpoint:
+            self.sample_rate = wanted
+        elif self.sample_rate != wanted:
+            raise UserError(f"`task.sample_rate` is {self.sample_rate}, but the model's frontend wants {wanted}; set it to that")
+        return model
 
     @reports_user_errors
     def check_model(self, cfg, from_checkpoint=False):

@@ -70,9 +70,9 @@ class PretrainingTask(AudioTask):
         manifest = read_manifest(folder.absolute() / f"{split}.tsv")
         return FairseqAudioDataset(
             manifest,
-            sample_rate=cfg.sample_rate,
-            max_samples=None if cfg.max_seconds is None else int(cfg.max_seconds * cfg.sample_rate),
-            min_samples=int(cfg.min_seconds * cfg.sample_rate),
+            sample_rate=self.sample_rate,
+            max_samples=None if cfg.max_seconds is None else int(cfg.max_seconds * self.sample_rate),
+            min_samples=int(cfg.min_seconds * self.sample_rate),
             on_bad_audio=str(cfg.on_bad_audio),
             bad_audio_budget=cfg.bad_audio_budget,
             seed=cfg.crop_seed,
@@ -101,7 +101,7 @@ class PretrainingTask(AudioTask):
         return LabelFolders(path, **vars(source.grid), **codes)
 
     def _open_labels(self, manifest, **where) -> LabelStore:
-        store = self.label_folders.open(manifest=manifest, sample_rate=self.cfg.sample_rate, **where)
+        store = self.label_folders.open(manifest=manifest, sample_rate=self.sample_rate, **where)
         self.label_source.opened(store.info)
         return store
 

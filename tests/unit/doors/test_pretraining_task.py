@@ -2,10 +2,12 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+from omegaconf import OmegaConf
 
 from fairseq_birq.config import PretrainingTaskConfig
 from fairseq_birq.doors.pretraining_task import PretrainingTask
 from tests.fixtures.audio import truncate
+from tests.fixtures.earlier_versions import cases
 from tests.fixtures.errors import stops
 from tests.fixtures.manifests import write_manifest
 
@@ -122,3 +124,18 @@ def test_folders_that_are_not_there_or_asked_for_twice_are_named(tmp_path, caplo
     stops(caplog, "use one of the two", both.build_model, None)
     missing = task_of(tmp_path, corpora={"a": "a", "c": "c"})
     stops(caplog, f"{tmp_path}/c/train.tsv: no such manifest", missing.load_dataset, "train")
+
+
+def test_the_sample_rates_of_task_and_model_must_be_one(tmp_path, caplog):
+    write_manifest(tmp_path)
+    cfg = OmegaConf.create({"_name": "birq", **cases.TINY})
+    stops(
+        caplog,
+        "`task.sample_rate` is 8000, but the model's frontend wants 16000",
+        task_of(tmp_path, sample_rate=8000).build_model,
+        cfg,
+    )
+    task = task_of(tmp_path, sample_rate=8000)
+    task.build_model(cfg, from_checkpoint=True)
+    task.load_dataset("train")
+    assert task.dataset("train").sample_rate == 16000  # the checkpoint's
