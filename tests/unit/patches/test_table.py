@@ -19,8 +19,8 @@ from fairseq_birq import patches
 from fairseq_birq.doors.code_logging import CodeHistogramMeter
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches import loading, saving
-from fairseq_birq.patches.settings import HARMFUL, check_settings
 from fairseq_birq.patches.run_state import RunState
+from fairseq_birq.patches.settings import HARMFUL, check_settings
 
 TABLE = patches.REPLACED + patches.INSIDE
 FAIRSEQS = {
