@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.tools.doctor import settings
 from fairseq_birq.tools.doctor.settings import check_settings, check_shared_memory
-from tests.fixtures.synth import write_birq_checkpoint
+from tests.fixtures.checkpoints import write_birq_checkpoint
 
 MIB = 1 << 20
 PLENTY = 1 << 50
