@@ -16,7 +16,7 @@ SECONDS_FOR_ALL = 540  # a process that hangs fails the test
 
 def run(repository, corpus, folder, budget, processes=1, workers=0, epochs=2, max_tokens=160000):
     """Train for some epochs; (exit status, output) of every process. They are started alone: no launcher stops them."""
-    settings = [f"+task.bad_audio_budget={budget}", f"dataset.num_workers={workers}", f"optimization.max_epoch={epochs}"]
+    settings = [f"task.bad_audio_budget={budget}", f"dataset.num_workers={workers}", f"optimization.max_epoch={epochs}"]
     settings += ["optimization.max_update=0", f"dataset.max_tokens={max_tokens}", f"hydra.run.dir={folder}/hydra"]
     if processes > 1:
         two = ["backend=gloo", f"world_size={processes}", "no_spawn=true", f"init_method=tcp://127.0.0.1:{free_port()}"]

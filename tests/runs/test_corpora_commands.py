@@ -19,7 +19,7 @@ def corpora(tmp_path_factory):
 
 
 def mixture(repository, corpora, save_dir, *overrides):
-    settings = ["+task.corpora.a=a", "+task.corpora.b=b", "+task.sampling_alpha=0", "task.max_seconds=0.9"]
+    settings = ["+task.corpora.a=a", "+task.corpora.b=b", "task.sampling_alpha=0", "task.max_seconds=0.9"]
     return command(repository, "best_rq", corpora, save_dir, "dataset.max_tokens=40000", *settings, *overrides)
 
 

@@ -97,7 +97,7 @@ def test_birq_and_its_baseline_differ_in_the_labels_alone(repository, name):
     birq, best_rq = recipe(repository, f"birq/{name}"), recipe(repository, f"best_rq/{name}")
     assert birq["criterion"].pop("weights") != best_rq["criterion"].pop("weights")
     assert birq["model"]["targets"].pop("use") == best_rq["model"]["targets"].pop("use") + ["own_layer"]
-    for part in (birq["model"]["targets"], birq["model"], birq["criterion"]):
+    for part in (part for one in (birq, best_rq) for part in (one["model"]["targets"], one["model"], one["criterion"])):
         for key in ("own_layer", "masked_views", "warmup_updates", "start_updates", "log_grad_every"):
             part.pop(key, None)
     assert birq == best_rq
@@ -198,5 +198,7 @@ def test_decoding_commands_have_known_options(repository):
         arguments = shlex.split(command.replace("\\\n", " "))[1:]
         parsed = options.parse_args_and_arch(options.get_generation_parser(default_task="birq_asr"), arguments)
         assert parsed.task == "birq_asr" and parsed.scoring == "wer"
-        assert (parsed.decoder == "lexicon") == (parsed.kenlm is not None and parsed.lm_weight > 0)
+        assert parsed.decoder in ("auto", "lexicon") and (parsed.lexicon is not None) == (
+            parsed.kenlm is not None and parsed.lm_weight > 0
+        )
     assert len(commands) >= 4
