@@ -1,6 +1,6 @@
 """Which decoder the options ask for. An option that would have no effect is an error, never ignored."""
 
-from typing import Dict
+from typing import Dict, Optional
 
 from fairseq_birq.errors import UserError
 
@@ -15,9 +15,10 @@ OF_LEXICON = {  # options that only the lexicon decoder reads, and the values th
     "beam_threshold": 50.0,
     "nbest": 1,
 }
+SAYS_NOTHING = {"beam": (1,)}  # what greedy decoding does anyway
 
 
-def choose_decoder(wanted: str, options: Dict[str, object], names: Dict[str, str] = None, defaults=OF_LEXICON) -> str:
+def choose_decoder(wanted: str, options: Dict[str, object], names: Optional[Dict[str, str]] = None, defaults=OF_LEXICON) -> str:
     """`greedy` or `lexicon`.
 
     wanted: a name, or "auto": lexicon where a lexicon is given, else greedy
@@ -29,7 +30,7 @@ def choose_decoder(wanted: str, options: Dict[str, object], names: Dict[str, str
         UserError: an option would have no effect.
     """
     names = names or {}
-    given = [key for key in OF_LEXICON if options.get(key, defaults[key]) != defaults[key]]
+    given = [key for key in OF_LEXICON if options.get(key, defaults[key]) not in (defaults[key], *SAYS_NOTHING.get(key, ()))]
     shown = {key: names.get(key, f"--{key.replace('_', '-')}") for key in OF_LEXICON}
     chosen = wanted if wanted != "auto" else ("lexicon" if "lexicon" in given else "greedy")
     if chosen == "greedy" and given:

@@ -25,7 +25,8 @@ class WeightNormConv1d(nn.Module):
     @classmethod
     def like(cls, old: nn.Conv1d) -> "WeightNormConv1d":
         """The same convolution as one that `nn.utils.weight_norm(..., dim=2)` was put on."""
-        return cls(old.weight_g, old.weight_v, old.bias, old.padding[0], old.groups)
+        weights = dict(old.named_parameters())
+        return cls(weights["weight_g"], weights["weight_v"], weights["bias"], int(old.padding[0]), old.groups)
 
     def forward(self, x: Tensor) -> Tensor:
         """x: (B, in, T) float -> (B, out, T')."""

@@ -16,7 +16,7 @@ def test_a_folder_becomes_manifests_and_a_report(tmp_path, capsys):
     assert "4 files" in out and "median 0.50 s" in out and "16000 Hz" in out and "valid.tsv: 2 files" in out
 
 
-@pytest.mark.parametrize("make_it, message", [(False, "no such folder"), (True, "no wav, flac, ogg, mp3 file")])
+@pytest.mark.parametrize("make_it, message", [(False, "no such folder"), (True, "no wav, flac, ogg, oga, opus, mp3, aiff")])
 def test_a_missing_or_empty_folder_is_one_line_and_status_2(tmp_path, capsys, make_it, message):
     folder = tmp_path / "in"
     if make_it:

@@ -142,8 +142,7 @@ def test_the_task_may_name_the_labels(tmp_path):
     [
         ({"quantizer": {**QUANTIZER, "num_codebooks": 2}}, {}, "num_codebooks 1, but this run has 2.*model.quantizer.num_cod"),
         ({"quantizer": {**QUANTIZER, "codebook_size": 17}}, {}, "codebook_size 16, but this run has 17"),
-        ({}, {"sample_rate": 8000}, "sample_rate 16000, but this run has 8000; set `task.sample_rate`"),
-        ({"frontend": {"sample_rate": 8000}}, {}, "sample_rate 16000, but this run has 8000"),
+        ({"frontend": {"sample_rate": 8000}}, {"sample_rate": 8000}, "sample_rate 16000, but this run has 8000"),
         ({"frontend": {"hop_ms": 5.0}}, {}, "this run has .*; set `model.frontend` as in the labels"),
         ({"frontend": {"window_ms": 32.0}}, {}, "first_frame_samples 880, but this run has 992; set `model.frontend`"),
         ({}, {"crop_step_samples": 100}, "`task.crop_step_samples` must be a multiple"),
@@ -151,10 +150,8 @@ def test_the_task_may_name_the_labels(tmp_path):
 )
 def test_labels_that_do_not_fit_the_run_are_refused(tmp_path, caplog, model, task, part):
     write_labels(tmp_path / "labels" / "train", corpus(tmp_path) / "train.tsv", num_codebooks=1, codebook_size=16)
-    task, _ = labelled_task(tmp_path, tmp_path / "labels", model=None, **task)
-    if model:
-        cfg = OmegaConf.merge(model_config(tmp_path / "labels"), model, {"_name": "birq"})
-        task.build_model(cfg)
+    task = PretrainingTask.setup_task(PretrainingTaskConfig(data=str(tmp_path), **task))
+    task.build_model(OmegaConf.merge(model_config(tmp_path / "labels"), model, {"_name": "birq"}))
     with pytest.raises(SystemExit):
         task.load_dataset("train")
     assert len(caplog.messages) == 1 and re.search(part, caplog.messages[0])
