@@ -8,7 +8,7 @@ Each split gets a folder that `label_file` targets read. Three ways to worsen th
 | --- | --- |
 | frame | a share of frames gets a letter drawn from all frames' letters: noise that no model can predict |
 | token | the same for whole letters, first to last frame: wrong, but as smooth in time as the true ones |
-| merge | letters are merged, those that cost the least information first: less said, nothing wrong |
+| merge | letters are merged, the rarest first: less said, nothing wrong |
 
 PNMI = I(letter; label) / H(letter) over frames that carry a letter (HuBERT, arXiv 2106.07447, section IV). The share of
 frames that reaches the asked PNMI is solved for, not tuned: with noise the joint distribution is known in closed form.
@@ -99,14 +99,13 @@ def replaced(letters, share, drawn, by, generator):
 def merged(shares, wanted):
     """(V,) int64: a label for each letter, letters merged pair by pair until PNMI is `wanted` or just below.
 
-    Each step merges the two groups of least joint frequency times entropy, so rare letters go first; silence stays alone.
+    Each step merges the two rarest groups; silence stays alone.
     """
     speech = shares[:-1] / shares[:-1].sum()
     groups = [[letter] for letter in range(len(speech))]
 
     def information(parts):
-        sizes = np.array([speech[part].sum() for part in parts])
-        return pnmi(np.array([[speech[i] * (i in part) for part in parts] for i in range(len(speech))])) if len(sizes) else 0
+        return pnmi(np.array([[share * (letter in part) for part in parts] for letter, share in enumerate(speech)]))
 
     while len(groups) > 1 and information(groups) > wanted:
         groups.sort(key=lambda part: speech[part].sum())

@@ -9,7 +9,7 @@ A row has a `config` of examples/, `overrides`, `seeds`, and where it learns lab
 | labels | what |
 | --- | --- |
 | `{letters: {pnmi, by}}` | letters of the forced alignment, worsened by `ladder_labels.py` |
-| `{kmeans: {of, layer, clusters}}` | k-means of MFCC, or of a layer of another row's encoder of the same seed (`kmeans_labels.py`) |
+| `{kmeans: {of, layer, clusters}}` | k-means of `mfcc`, or of a layer of another row's encoder of the same seed |
 | `{codes: {of, layer}}` | random-projection codes of such a layer (`birq-labels`) |
 """
 
@@ -185,7 +185,8 @@ def main():
     rows = [row for row in spec["rows"] if not args.rows or row["name"] in args.rows]
     runs = [(row, seed) for row in rows for seed in row["seeds"] if not args.seeds or seed in args.seeds]
     seconds, done = bed.plan(runs)
-    print(f"{len(runs)} runs, {done} of them done; about {seconds / args.jobs / 60:.0f} minutes to go, {args.jobs} at once", flush=True)
+    minutes = seconds / args.jobs / 60
+    print(f"{len(runs)} runs, {done} of them done; about {minutes:.0f} minutes to go, {args.jobs} at once", flush=True)
     if args.plan:
         return
     if args.only == "measure":
