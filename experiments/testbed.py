@@ -3,8 +3,9 @@
     python experiments/testbed.py experiments/testbed.yaml --data /data/mboshi --out runs/testbed --jobs 2
 
 Says first how long it takes. Goes on where it stopped: a training from its last checkpoint, and what is done is not done
-again. Each run leaves `results/<row>-seed<k>.json` beside the YAML; `sensitivity.py` and `ladder.py` read these.
-A row has a `config` of examples/, `overrides`, `seeds`, and where it learns labels from files, `labels`:
+again. Each run leaves `results/<row>-seed<k>.json` beside the YAML; `summary.py` and `ladder.py` read these.
+A row has a `config` of examples/, `overrides`, `starts_from` where it goes on from another row's encoder of the same seed,
+and where it learns labels from files, their `codebook` (N, V) and `labels`:
 
 | labels | what |
 | --- | --- |
@@ -77,6 +78,8 @@ class Testbed:
         with LOCKS[folder]:
             if not (folder / "done").exists():
                 extra = self.make_labels(row, seed) if "labels" in row else []
+                if "starts_from" in row:
+                    extra.append(f"model.pretrained_path={self.pretrain(self.rows[row['starts_from']], seed)}")
                 call([*self.command(row, seed, folder), *extra], folder, "train.log", self.code)
                 (folder / "done").touch()
         return self.checkpoint(row, seed)
@@ -86,7 +89,7 @@ class Testbed:
         command = [BIN / "fairseq-hydra-train", "--config-dir", config.parent, "--config-name", config.name]
         command += [f"common.user_dir={self.code / 'fairseq_birq'}", f"task.data={self.data}", f"common.seed={seed}"]
         command += [f"model.seed={seed}", f"model.quantizer.seed={seed}", f"checkpoint.save_dir={folder}"]
-        command += [f"common.log_file={folder / 'log.json'}", *self.spec.get("overrides", []), *row.get("overrides", [])]
+        command += [f"common.log_file={folder / 'log.json'}", *self.overrides(row)]
         if "codebook" in row:
             codebooks, codes = row["codebook"]
             command += [f"model.quantizer.num_codebooks={codebooks}", f"model.quantizer.codebook_size={codes}"]
@@ -126,16 +129,19 @@ class Testbed:
         command = [sys.executable, HERE / "measures.py", checkpoint, self.data, found, "--seed", seed]
         if "labels" in row:
             command += ["--labels", self.labels_folder(row, seed) / self.spec["splits"][0]]
-        call(command, self.folder(row, seed), "measures.log", self.code)
+        if not found.exists():
+            call(command, self.folder(row, seed), "measures.log", self.code)
         about = {"row": row["name"], "seed": seed, "updates": self.updates(row), **self.about(row, seed)}
         text = json.dumps({**about, **json.loads(found.read_text())}, indent=1)
         self.results.mkdir(exist_ok=True)
         done.write_text(text + "\n")
         print(f"{time.strftime('%H:%M')} {done.name}", flush=True)
 
+    def overrides(self, row):
+        return [*self.spec.get("overrides", []), *row.get("overrides", []), *self.spec.get("last_overrides", [])]
+
     def updates(self, row):
-        overrides = [*self.spec.get("overrides", []), *row.get("overrides", [])]
-        wanted = [int(o.partition("=")[2]) for o in overrides if o.startswith("optimization.max_update=")]
+        wanted = [int(o.partition("=")[2]) for o in self.overrides(row) if o.startswith("optimization.max_update=")]
         return wanted[-1] if wanted else None
 
     def about(self, row, seed):
@@ -173,17 +179,20 @@ def main():
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, a core each")
     parser.add_argument("--rows", nargs="*", help="only these")
     parser.add_argument("--seeds", nargs="*", type=int, help="only these")
+    parser.add_argument("--override", nargs="*", default=[], help="more overrides of every pre-training, after the YAML's")
     parser.add_argument("--only", choices=("train", "measure"), help="train without measuring, or measure what is trained")
     parser.add_argument("--plan", action="store_true", help="say how long it takes, and stop")
     args = parser.parse_args()
     spec = yaml.safe_load(args.testbed.read_text())
+    spec["last_overrides"] = args.override
     results = args.results or args.testbed.resolve().parent / "results"
     bed = Testbed(spec, args.data.resolve(), args.out.resolve(), results.resolve(), args.code.resolve())
     unknown = set(args.rows or ()) - set(bed.rows)
     if unknown:
         parser.error(f"{args.testbed} has no row {sorted(unknown)}; it has {sorted(bed.rows)}")
-    rows = [row for row in spec["rows"] if not args.rows or row["name"] in args.rows]
-    runs = [(row, seed) for row in rows for seed in row["seeds"] if not args.seeds or seed in args.seeds]
+    runs = [(bed.rows[name], group["seed"]) for group in spec["runs"] for name in group["rows"]]
+    runs = [(row, seed) for row, seed in runs if (args.rows is None or row["name"] in args.rows)]
+    runs = [(row, seed) for row, seed in runs if (args.seeds is None or seed in args.seeds)]
     seconds, done = bed.plan(runs)
     minutes = seconds / args.jobs / 60
     print(f"{len(runs)} runs, {done} of them done; about {minutes:.0f} minutes to go, {args.jobs} at once", flush=True)
