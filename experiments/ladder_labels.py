@@ -21,11 +21,11 @@ from pathlib import Path
 
 import numpy as np
 
-from fairseq_birq.analysis.alignment import read_alignment
-from fairseq_birq.analysis.label_quality import frame_phones
-from fairseq_birq.data import label_store
-from fairseq_birq.data.label_store import FrameGrid, LabelInfo
+from fairseq_birq.data import frame_labels
+from fairseq_birq.data.frame_labels import FrameGrid, LabelInfo
 from fairseq_birq.data.manifest import read_manifest
+from fairseq_birq.measures.alignment import read_alignment
+from fairseq_birq.measures.label_quality import frame_phones
 
 GRID = FrameGrid(sample_rate=16000, first_frame_samples=880, frame_step_samples=640)  # of the log-Mel frontend
 SILENCE = "SIL"
@@ -129,8 +129,8 @@ def write(folder, manifest, codes, num_codes, source):
         fingerprint=hashlib.sha256(json.dumps(source, sort_keys=True).encode()).hexdigest(),
         command="python experiments/ladder_labels.py",
     )
-    label_store.begin(folder, info)
-    label_store.write_shard(folder, info, 0, [utterance[:, None] for utterance in codes])
+    frame_labels.begin(folder, info)
+    frame_labels.write_shard(folder, info, 0, [utterance[:, None] for utterance in codes])
 
 
 def make(data, out, splits, wanted=1.0, by="frame", seed=1):

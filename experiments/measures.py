@@ -20,14 +20,14 @@ from ladder_labels import SILENCE, letter_classes, letters_of
 from linear_ctc import letter_error_rate
 from torch.nn import functional as F
 
-from fairseq_birq.analysis.frames import collect
-from fairseq_birq.analysis.label_quality import phone_measures
-from fairseq_birq.analysis.linear_probe import linear_accuracy
 from fairseq_birq.checkpoint import load_encoder
-from fairseq_birq.data.label_store import LabelStore
+from fairseq_birq.data.frame_labels import LabelStore
 from fairseq_birq.data.manifest import read_manifest
-from fairseq_birq.metrics import perplexity
+from fairseq_birq.measures.frames import collect
+from fairseq_birq.measures.label_quality import phone_measures
+from fairseq_birq.measures.linear_probe import linear_accuracy
 from fairseq_birq.model import BirqModel
+from fairseq_birq.objective.code_health import perplexity
 
 
 def hidden_states(checkpoint, manifest):

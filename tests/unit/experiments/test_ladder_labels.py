@@ -7,8 +7,8 @@ import pytest
 import torch
 from ladder_labels import GRID, letter_classes, letters_of, make, merged, noise_share, pnmi, replaced, tokens
 
-from fairseq_birq.analysis.label_quality import joint_counts, label_quality
-from fairseq_birq.data.label_store import LabelStore
+from fairseq_birq.data.frame_labels import LabelStore
+from fairseq_birq.measures.label_quality import joint_counts, label_quality
 
 SHARES = np.array([0.3, 0.2, 0.1, 0.05, 0.05, 0.3])  # the last is silence
 
