@@ -2,7 +2,8 @@
 
     python experiments/ladder.py experiments/results docs/what_is_a_label_worth.png
 
-The line joins the rungs, true letters with noise in single frames. Every other row is a point at its own labels' PNMI.
+Lines join the rungs: true letters with noise in single frames, and merged ones. Every other row is a point at its own
+labels' PNMI.
 """
 
 import argparse
@@ -18,17 +19,17 @@ PANELS = (
     "ABX across speakers, best layer",
 )
 UNITS = {"letter_probe": "accuracy, %", "linear_ctc": "letter error rate, %", "abx_within": "error, %", "abx_across": "error, %"}
-RUNGS = ("letters_0.1", "letters_0.2", "letters_0.4", "letters_0.6", "letters_0.8", "true_letters")
+RUNGS = {  # of the two ladders that end with the true letters
+    "noise in frames": ("letters_0.1", "letters_0.2", "letters_0.4", "letters_0.6", "letters_0.8", "true_letters"),
+    "merged": ("letters_0.4_merged", "letters_0.6_merged", "true_letters"),
+}
 POINTS = {  # row: (what to call it, marker)
     "best_rq": ("BEST-RQ: raw input", "o"),
-    "mfcc": ("k-means of MFCC", "s"),
+    "kmeans_mfcc": ("k-means of MFCC", "s"),
     "kmeans_layer2": ("k-means of BEST-RQ's layer 2", "D"),
     "codes_layer2": ("random codes of BEST-RQ's layer 2", "^"),
-    "birq": ("BiRQ: own layer 2, beside raw input", "v"),
-    "birq_detached": ("BiRQ detached", "<"),
-    "latent_1": ("Latent-RQ, 1 refresh", ">"),
-    "letters_0.2_tokens": ("letters, whole tokens replaced", "P"),
-    "letters_0.4_merged": ("letters, merged", "X"),
+    "letters_0.4_tokens": ("letters, whole tokens replaced", "P"),
+    "on_birq": ("BiRQ: own layer 2, beside raw input, going on", "v"),
 }
 PREFERRED = ("label_file", "own_layer", "snapshot", "raw_input")  # of several kinds of labels, the one that a row is about
 
@@ -44,8 +45,9 @@ def draw(rows, path):
 
     figure = Figure(figsize=(11, 8.4), layout="constrained")
     for axes, metric in zip(figure.subplots(2, 2).flat, PANELS):
-        rungs = [(place(rows[name]), values(rows[name], metric)) for name in RUNGS if name in rows]
-        dot(axes, rungs, color="black", marker=".", linestyle="-", label="letters with noise in frames")
+        for (title, names), line in zip(RUNGS.items(), ("-", "--")):
+            rungs = [(place(rows[name]), values(rows[name], metric)) for name in names if name in rows]
+            dot(axes, rungs, color="black", marker=".", linestyle=line, label=f"letters, {title}")
         for number, (name, (title, marker)) in enumerate(POINTS.items()):
             if name in rows:
                 dot(axes, [(place(rows[name]), values(rows[name], metric))], color=f"C{number}", marker=marker, label=title)

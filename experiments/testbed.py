@@ -99,7 +99,7 @@ class Testbed:
         """Labels of every split in files; returns the override that names them."""
         folder = self.labels_folder(row, seed)
         (kind, settings), splits = next(iter(row["labels"].items())), self.spec["splits"]
-        teacher = self.pretrain(self.rows[settings["of"]], seed) if settings.get("of") in self.rows else None
+        teacher = None if settings.get("of", "mfcc") == "mfcc" else self.pretrain(self.rows[settings["of"]], seed)
         if not (folder / "done").exists():
             if kind == "letters":
                 options = ["--pnmi", settings["pnmi"], "--by", settings.get("by", "frame"), "--seed", seed]
