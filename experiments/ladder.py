@@ -29,7 +29,6 @@ POINTS = {  # row: (what to call it, marker)
     "kmeans_layer2": ("k-means of BEST-RQ's layer 2", "D"),
     "codes_layer2": ("random codes of BEST-RQ's layer 2", "^"),
     "letters_0.4_tokens": ("letters, whole tokens replaced", "P"),
-    "on_birq": ("BiRQ: own layer 2, beside raw input, going on", "v"),
 }
 PREFERRED = ("label_file", "own_layer", "snapshot", "raw_input")  # of several kinds of labels, the one that a row is about
 
