@@ -189,7 +189,11 @@ class BirqModel(nn.Module):
         return next((source for source in self.targets.values() if source.stage is not None), None)
 
     def set_num_updates(self, num_updates):
-        """Called before every forward of training, and by fairseq before a checkpoint's state is loaded."""
+        """Called before every forward of training, and by fairseq before a checkpoint's state is loaded.
+
+        Under fairseq a stage has begun by then (`doors/stages.py:begin_update`), and this finds nothing to renew. Without it,
+        whoever trains clears the optimizer where a stage begins.
+        """
         self.num_updates = num_updates
         for name in self.renew_targets(num_updates):
             self.renew_heads(name)

@@ -1,6 +1,8 @@
 """birq-manifest CORPUS ...: fairseq manifests of a corpus; `birq-manifest FOLDER OUT` is the corpus audio_folder."""
 
 import argparse
+import difflib
+import os
 import sys
 
 from fairseq_birq.corpora import CORPORA, make
@@ -12,14 +14,25 @@ FOLDER = "audio_folder"
 def main(argv=None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     corpus = arguments.pop(0) if arguments and arguments[0] in CORPORA else FOLDER
-    options = vars(parser(corpus).parse_args(arguments))
     try:
+        if corpus == FOLDER:
+            _refuse_misspelt(arguments)
+        options = vars(parser(corpus).parse_args(arguments))
         lines = make(corpus, **options)
     except (UserError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
     print("\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8"))  # also names that are not UTF-8
     return 0
+
+
+def _refuse_misspelt(arguments) -> None:
+    """Raises UserError for three words of which the first is no folder: it was meant to be a corpus."""
+    words = [argument for argument in arguments if not argument.startswith("-")]
+    if len(words) > 2 and arguments[0] == words[0] and not os.path.isdir(words[0]) and os.path.isdir(words[1]):
+        close = difflib.get_close_matches(words[0], CORPORA, n=1, cutoff=0.5)
+        hint = f"; did you mean {close[0]}?" if close else f": there are {', '.join(CORPORA)}"
+        raise UserError(f"{words[0]} is neither a corpus nor a folder{hint}")
 
 
 def parser(corpus: str) -> argparse.ArgumentParser:

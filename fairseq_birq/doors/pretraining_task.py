@@ -1,5 +1,6 @@
 """Door: task `birq_pretraining`. Turns a manifest into a dataset of waveforms; knows of the model only whose labels it reads."""
 
+import logging
 import os
 from pathlib import Path
 from typing import Optional
@@ -17,6 +18,17 @@ from fairseq_birq.doors.datasets import FairseqAudioDataset, FairseqMixtureDatas
 from fairseq_birq.doors.stages import begin_update, check_same_stages
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.tools.probes.while_training import TrainingProbe
+
+logger = logging.getLogger(__name__)
+
+
+def _say_what_update_freq_changes(targets) -> None:
+    parts = [f"{part} (`{name}`)" for name, source in targets.items() for part in source.of_each_batch]
+    if parts:
+        logger.warning(
+            f"`optimization.update_freq` makes one update of several batches, but {' and '.join(parts)} are of each batch: it is "
+            "not quite one large batch. More processes are"
+        )
 
 
 @register_task("birq_pretraining", dataclass=as_fairseq(PretrainingTaskConfig))
@@ -84,6 +96,8 @@ class PretrainingTask(AudioTask):
     def check_trainer(self, trainer):
         super().check_trainer(trainer)
         check_same_stages(trainer.get_model(), trainer.lr_scheduler)
+        if max(trainer.cfg.optimization.update_freq) > 1:
+            _say_what_update_freq_changes(trainer.get_model().targets)
 
     @reports_user_errors
     def _find_labels(self, from_checkpoint) -> Optional[LabelFolders]:

@@ -89,6 +89,13 @@ class TargetSource(nn.Module):
         return True
 
     @property
+    def of_each_batch(self) -> Tuple[str, ...]:
+        """What is computed from one batch at a time, so that several small ones (`update_freq`) are not one large one."""
+        statistics = any(norm.mode != "layer" for norm in getattr(self, "normalisations", ()))
+        reward = bool(self.diversity_weight)
+        return ("statistics of hidden states",) * statistics + ("the reward for varied labels",) * reward
+
+    @property
     def columns(self) -> Tuple[str, ...]:
         """The group under which each label column is logged; empty where there are no groups."""
         return ()

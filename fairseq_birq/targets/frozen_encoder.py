@@ -60,7 +60,7 @@ class FrozenEncoder(nn.Module):
 
 
 class FrozenEncoderTargets(TargetSource):
-    """Hard codes of several layers, `argmin_v || c_v - A h_k(x) ||^2` (Latent-RQ, PMLR 312:78-93, 2026, section 3).
+    """Hard codes of several layers, `argmin_v || c_v - norm(A h_k(x)) ||^2` (Latent-RQ, PMLR 312:78-93, 2026, section 3).
 
     The N label columns are shared out evenly over the layers, layer by layer; head n predicts column n. Layers are
     counted as everywhere here: k = 1 is the output of the first layer and 0 is what enters it. Latent-RQ counts from

@@ -173,7 +173,7 @@ def test_installed_metadata_names_the_console_script():
 
 def test_every_command_of_the_package_is_a_console_script(repository):
     scripts = re.findall(
-        r'^(birq-\w+) = "fairseq_birq[.]cli[.](\w+):main"', (repository / "pyproject.toml").read_text(), re.MULTILINE
+        r'^(birq-\w+) = "fairseq_birq[.]cli[.](\w+):(?:main|command)"', (repository / "pyproject.toml").read_text(), re.MULTILINE
     )
     files = sorted((repository / "fairseq_birq" / "cli").glob("[a-z]*.py"))
     assert sorted(scripts) == [(f"birq-{path.stem}", path.stem) for path in files]

@@ -9,6 +9,7 @@ import yaml
 
 from fairseq_birq.cli.labels import main as labels_main
 from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.commands import shell
 from tests.fixtures.manifests import write_manifest
 from tests.fixtures.training_commands import command, logged, train, weights
 
@@ -132,3 +133,20 @@ def test_every_recipe_names_only_known_keys(repository):
             checked += 1
         assert "fairseq-hydra-train" in path.read_text().split("common:")[0], f"{path} must begin with its launch command"
     assert checked >= 18 * 10
+
+
+def test_a_sweep_as_the_page_writes_it_trains_every_job(repository, tmp_path):
+    write_manifest(tmp_path / "m", "train", seconds=[1.0] * 4)
+    write_manifest(tmp_path / "m", "valid", seconds=[1.0] * 2)
+    page = (repository / "docs" / "resuming.md").read_text()
+    script = page.split("## Sweeps")[1].split("```text\n")[1].split("```")[0]
+    for old, new in (("mboshi_small", "debug"), ("/data/manifests", f"{tmp_path}/m"), ("$PWD/runs", f"{tmp_path}/runs")):
+        assert old in script
+        script = script.replace(old, new)
+    shell(script.rstrip() + " common.cpu=true optimization.max_update=2", repository)
+    rates = []
+    for job in range(2):
+        checkpoint = torch.load(str(tmp_path / "runs" / "sweep" / str(job) / "checkpoint_last.pt"), weights_only=True)
+        assert checkpoint["optimizer_history"][-1]["num_updates"] == 2
+        rates += checkpoint["cfg"]["optimization"]["lr"]
+    assert rates == [0.001, 0.002]

@@ -50,3 +50,8 @@ def test_the_command_exits_with_the_status(tmp_path):
     command = [sys.executable, "-m", "fairseq_birq.cli.manifest", str(tmp_path / "absent"), str(tmp_path / "out")]
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 2 and "Traceback" not in result.stderr
+
+
+def test_a_misspelt_corpus_is_one_line_that_names_the_nearest(tmp_path, capsys):
+    assert main(["librispech", str(tmp_path), str(tmp_path / "out")]) == 2
+    assert capsys.readouterr().err.strip() == "error: librispech is neither a corpus nor a folder; did you mean librispeech?"

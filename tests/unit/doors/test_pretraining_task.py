@@ -2,10 +2,12 @@ import inspect
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import PretrainingTaskConfig
-from fairseq_birq.doors.pretraining_task import PretrainingTask
+from fairseq_birq.doors.pretraining_task import PretrainingTask, _say_what_update_freq_changes
+from fairseq_birq.model import BirqModel
 from tests.fixtures.audio import truncate
 from tests.fixtures.earlier_versions import cases
 from tests.fixtures.errors import stops
@@ -139,3 +141,18 @@ def test_the_sample_rates_of_task_and_model_must_be_one(tmp_path, caplog):
     task.build_model(cfg, from_checkpoint=True)
     task.load_dataset("train")
     assert task.dataset("train").sample_rate == 16000  # the checkpoint's
+
+
+@pytest.mark.parametrize(
+    "method, parts",
+    [
+        ("best_rq", []),
+        ("birq", ["statistics of hidden states (`own_layer`)"]),
+        ("latent_rq", ["statistics of hidden states (`snapshot`)"]),
+    ],
+)
+def test_update_freq_says_what_is_of_each_batch(repository, caplog, method, parts):
+    """Statistics of hidden states are those of one batch; two batches in one update are not the joined one."""
+    recipe = yaml.safe_load((repository / "examples" / method / "debug.yaml").read_text())
+    _say_what_update_freq_changes(BirqModel.build_model(recipe["model"]).targets)
+    assert [part for part in parts if part not in caplog.text] == [] and bool(caplog.messages) == bool(parts)

@@ -1,6 +1,7 @@
 """The contract that every target source keeps, tested for each name in the registry."""
 
 import copy
+from dataclasses import fields
 
 import pytest
 import torch
@@ -17,7 +18,7 @@ from fairseq_birq.targets.base import TargetInputs
 from tests.fixtures.audio import tone
 
 FRONTEND_SETTINGS = {"logmel": {}, "waveform": {"waveform_dim": 16}}
-SEED_9 = {name: {"seed": 9} for name in sorted(set(TARGETS) - {"raw_input", "label_file"})}
+SEED_9 = {name: {"seed": 9} for name, source in sorted(TARGETS.items()) if "seed" in {one.name for one in fields(source.Config)}}
 
 
 def build(name, frontend="logmel", **changes):
@@ -86,6 +87,20 @@ def test_one_code_per_selected_frame_and_codebook(name, frontend):
     assert codes.dtype == torch.int64 and not codes.requires_grad
     assert codes.shape == (int(inputs.selected.sum()), 2)
     assert 0 <= codes.min() and codes.max() < 200
+
+
+def test_a_gradient_reaches_the_hidden_states_where_it_is_promised_and_nowhere_else(name):
+    source, module = build(name)
+    inputs = inputs_of(module, [1.3, 0.7])
+    for layer, hidden in inputs.hidden.items():
+        inputs.hidden[layer] = hidden.detach().requires_grad_()
+    targets = source.train()(inputs)
+    parts = [targets] if torch.is_tensor(targets) else targets.units
+    flows = [part.requires_grad for part in parts]
+    assert all(flows) if source.needs_gradient else not any(flows)
+    if source.needs_gradient:
+        sum(part.square().sum() + part.sum() for part in parts).backward()
+        assert all(inputs.hidden[layer].grad.abs().max() > 0 for layer in source.hidden_layers)
 
 
 @pytest.mark.parametrize("frontend", sorted(FRONTENDS))
