@@ -1,5 +1,6 @@
 """What every corpus is collected in: utterances by split, and what was left out and why."""
 
+import unicodedata
 from collections import Counter
 from typing import Callable, Dict, List, NamedTuple, Optional, Sequence
 
@@ -8,6 +9,8 @@ import numpy as np
 from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.data.manifest import split_rows
 from fairseq_birq.errors import UserError
+
+_INVISIBLE = (0x00AD, 0x2060, 0xFEFF)  # soft hyphen, word joiner, byte order mark
 
 
 class Utterance(NamedTuple):
@@ -32,6 +35,7 @@ class Report:
         self.splits: Dict[str, List[Utterance]] = {}
         self.left_out: Dict[str, List[str]] = {}
         self.other_files: Counter = Counter()  # suffix -> files that are no audio by their name
+        self.changed_texts = 0  # transcripts with invisible characters, or letters that Unicode writes in several ways
         self._split_of: Dict[str, str] = {}
 
     @property
@@ -48,7 +52,7 @@ class Report:
     def add(self, split: str, utterance: Utterance) -> None:
         """Take an utterance, or leave it out for its path, length or text, or because it was taken before.
 
-        Its text is taken as words with single spaces between them.
+        Its text is taken as words with single spaces between them, see `one_form`.
 
         Raises:
             UserError: another split has the same audio.
@@ -57,7 +61,9 @@ class Report:
         if other not in (None, split):
             raise UserError(f"{utterance.path}: is in {other} and in {split}; no audio may be in two splits")
         if utterance.text is not None:
-            utterance = utterance._replace(text=" ".join(utterance.text.split()))
+            words = " ".join(utterance.text.split())
+            utterance = utterance._replace(text=one_form(words))
+            self.changed_texts += utterance.text != words
         reason = self._fault(utterance) if other is None else "the same audio a second time"
         if reason is not None:
             self.leave_out(reason, repr(utterance.path) if "path" in reason else utterance.path)
@@ -96,6 +102,10 @@ class Report:
             lines.append(f"durations   min {seconds.min():.2f} s, median {np.median(seconds):.2f} s, max {seconds.max():.2f} s")
         lines.append("rates       " + ", ".join(f"{rate} Hz: {count} {unit}" for rate, count in sorted(rates.items())))
         lines += [f"left out    {len(names)}, {reason}; first: {names[0]}" for reason, names in self.left_out.items()]
+        if self.changed_texts:
+            lines.append(
+                f"transcripts {self.changed_texts} had invisible characters, or letters in different Unicode forms: made one form"
+            )
         if self.other_files:
             kinds = sorted(self.other_files.items(), key=lambda item: (-item[1], item[0]))
             kinds = ", ".join(f"{suffix} {count}" for suffix, count in kinds)
@@ -120,6 +130,15 @@ class Report:
         if text is not None and not _is_unicode(text):
             return "transcript with half a character"
         return None
+
+
+def one_form(text: str) -> str:
+    """Each letter in Unicode's composed form (NFC), without invisible characters: else they become letters of their own.
+
+    A zero-width space stands between words. Joiners stay: in some scripts they change a letter.
+    """
+    visible = text.replace("\u200b", " ").translate(dict.fromkeys(_INVISIBLE))
+    return unicodedata.normalize("NFC", " ".join(visible.split()))
 
 
 def _is_unicode(text) -> bool:

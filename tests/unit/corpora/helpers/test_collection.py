@@ -85,3 +85,20 @@ def test_an_old_split_that_is_not_written_again_is_in_the_way(tmp_path):
     with pytest.raises(UserError, match="valid.tsv: is of an earlier run.*remove it"):
         write(report, str(tmp_path), "/root")
     assert not (tmp_path / "train.tsv").exists()
+
+
+@pytest.mark.parametrize(
+    "written, taken",
+    [
+        ("cafe\u0301", "caf\u00e9"),  # an accent of its own
+        ("caf\u00e9", "caf\u00e9"),
+        ("one\u200btwo", "one two"),
+        ("\ufeffco\u00adop\u2060", "coop"),
+        ("\u06a9\u200c\u06a9", "\u06a9\u200c\u06a9"),  # a joiner changes the letters beside it
+    ],
+)
+def test_a_letter_has_one_form_and_what_nobody_sees_is_no_letter(written, taken):
+    report = Report()
+    report.add("train", Utterance("a.wav", 16000, 16000, written))
+    assert report.utterances[0].text == taken and report.changed_texts == (written != taken)
+    assert any("1 had invisible characters" in line for line in report.lines()) == (written != taken)
