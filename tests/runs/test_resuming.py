@@ -113,8 +113,15 @@ PRECISIONS = {
 }
 
 
+OTHERS = [("latent_rq", "memory_efficient_bf16"), ("latent_rq", "fp16"), ("best_rq", "bf16")]
+
+
 @pytest.mark.parametrize(
-    "method, precision", [*(("latent_rq", name) for name in PRECISIONS), ("best_rq", "bf16"), ("birq", "bf16")]
+    "method, precision",
+    [
+        *[("latent_rq", "fp32"), ("latent_rq", "bf16"), ("birq", "bf16")],
+        *(pytest.param(*other, marks=pytest.mark.slow) for other in OTHERS),
+    ],
 )
 def test_a_bad_update_costs_itself_and_nothing_else_in_every_precision(run, tmp_path, method, precision):
     """Two in a row, one right at a stage change, one at the end; every update is a log interval of its own."""
