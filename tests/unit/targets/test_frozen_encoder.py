@@ -72,3 +72,4 @@ def test_layers_that_cannot_be_are_named(layers, books, message, caplog):
 def test_building_it_draws_nothing_from_the_generator_of_training():
     plain, with_snapshot = latent_rq(use=("raw_input",)), latent_rq(use=("raw_input", "snapshot"))
     assert same(weights(plain.speech_encoder), weights(with_snapshot.speech_encoder))
+    assert same(weights(plain.heads["raw_input"]), weights(with_snapshot.heads["raw_input"]))  # drawn after it
