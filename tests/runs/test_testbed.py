@@ -7,7 +7,7 @@ import sys
 import pytest
 import yaml
 
-from tests.fixtures.synth import write_manifest
+from tests.fixtures.manifests import write_manifest
 
 WORDS = ["ab ba", "ba ab", "aab b", "b baa", "ab ab", "ba ba"]
 
