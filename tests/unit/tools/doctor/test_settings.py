@@ -99,7 +99,9 @@ def test_the_checkpoint_that_is_fine_tuned_has_the_rate(tmp_path):
     given = cfg(
         model=BirqCtcConfig, task={"sample_rate": 8000}, model__pretrained_path=str(path), model__frontend__sample_rate=8000
     )
-    OmegaConf.update(given, "model", {**OmegaConf.to_container(given.model, enum_to_str=True), "_name": "birq_ctc"}, merge=False)
+    content = OmegaConf.to_container(given, enum_to_str=True)
+    content["model"]["_name"] = "birq_ctc"
+    given = OmegaConf.create(content)
     assert f"but that of {path} is 16000" in " ".join(check.line() for check in check_settings(given))
 
 
