@@ -6,6 +6,7 @@ in the data where the number of processes has changed.
 
 import functools
 import logging
+import math
 import os
 
 from fairseq.distributed import utils as distributed_utils
@@ -44,7 +45,6 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
 
     Raises:
         UserError: a setting that does harm, or the run could not be resumed, or not as `task.resume` says.
-        SystemExit: status 0, the run is complete.
     """
     check_settings(trainer.cfg)
     check_folder(cfg)
@@ -58,10 +58,18 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
     updates, wanted = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if wanted and updates >= wanted:
         logger.info(f"the run in {cfg.save_dir} has had its {updates} updates; raise `optimization.max_update` to go on")
-        raise SystemExit(0)
+        end_before_training(trainer)
     trainer.task.run.begin(trainer.task.cfg.max_bad_updates, cfg.save_dir, trainer.data_parallel_rank)
     patches.install()  # now the module of fairseq's command is there, too
     return result
+
+
+def end_before_training(trainer) -> None:
+    """fairseq's loop over epochs ends before the first one: its command ends well, and a sweep goes on with its next job.
+
+    An exit would end a whole sweep at the first job that is complete.
+    """
+    trainer.cfg.optimization.stop_min_lr = math.inf
 
 
 def check_folder(cfg) -> None:

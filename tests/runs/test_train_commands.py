@@ -1,5 +1,6 @@
 """Pre-training through the real command line: recipes, resume, two processes."""
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -143,7 +144,10 @@ def test_a_sweep_as_the_page_writes_it_trains_every_job(repository, tmp_path):
     for old, new in (("mboshi_small", "debug"), ("/data/manifests", f"{tmp_path}/m"), ("$PWD/runs", f"{tmp_path}/runs")):
         assert old in script
         script = script.replace(old, new)
-    shell(script.rstrip() + " common.cpu=true optimization.max_update=2", repository)
+    script = script.rstrip() + " common.cpu=true optimization.max_update=2"
+    shell(script, repository)
+    shutil.rmtree(tmp_path / "runs" / "sweep" / "1")  # as if the second job had not begun; the first is complete
+    assert "has had its 2 updates" in shell(script, repository)
     rates = []
     for job in range(2):
         checkpoint = torch.load(str(tmp_path / "runs" / "sweep" / str(job) / "checkpoint_last.pt"), weights_only=True)
