@@ -2,12 +2,12 @@
 
 import os
 import re
-import socket
 import subprocess
 from collections import Counter
 
 import pytest
 
+from tests.fixtures.commands import free_port
 from tests.fixtures.manifests import write_faulty_corpus, write_manifest
 from tests.fixtures.training_commands import command, logged
 
@@ -34,12 +34,6 @@ def run(repository, corpus, folder, budget, processes=1, workers=0, epochs=2, ma
         for process in started:
             process.kill()
     return [(status, (folder / f"{rank}.txt").read_text()) for rank, status in enumerate(statuses)]
-
-
-def free_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def named(output, corpus):

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.fixtures.audio import tone, write_audio
-from tests.fixtures.commands import shell
+from tests.fixtures.commands import free_port, shell
 
 TINY = {"examples/best_rq --config-name mboshi_small": "examples/best_rq --config-name debug"}
 TINY["examples/finetune --config-name mboshi_small"] = "examples/finetune --config-name debug"
@@ -56,6 +56,7 @@ def test_two_processes_on_cpus(repository, tmp_path):
     page = blocks(repository, page="examples/run/README.md")
     (script,) = [block for block in page if block.startswith("torchrun") and "common.cpu=true" in block]
     script = script.replace("/data/manifests", f"{tmp_path}/m").replace("$PWD/runs", f"{tmp_path}/runs")
+    script = script.replace("--no-python", f"--master_port {free_port()} --no-python")
     script = script.replace("common.cpu=true", "common.cpu=true optimization.max_update=2")
     make = f"birq-manifest {tmp_path}/speech {tmp_path}/m --valid-fraction 0.25"
     shell(f"{make}\n{script}", repository)

@@ -13,6 +13,7 @@ from fairseq_birq.patches.preemption import EXIT_STATUS
 from fairseq_birq.patches.run_folder import settle
 from tests.fixtures import runs
 from tests.fixtures.audio import truncate
+from tests.fixtures.commands import free_port
 from tests.fixtures.runs import STAGES, UPDATES, assert_same, settings, state, train, write_corpus
 
 
@@ -198,7 +199,8 @@ def test_one_of_two_processes_is_asked_to_leave_and_one_process_goes_on(reposito
     changes = {"dataset": {"max_tokens": None, "batch_size": 1}, "task": {"bad_audio_budget": 0.5}}
     cfg = functools.partial(settings, repository, "birq", broken, tmp_path / "run", changes, {"criterion": {"log_grad_every": 1}})
     asked = functools.partial(runs.signal_at, 4, signal.SIGTERM)
-    both = [runs.start(cfg(runs.gloo(rank, 2, 29651)), tmp_path / f"{rank}.log", asked if rank else None) for rank in range(2)]
+    port = free_port()
+    both = [runs.start(cfg(runs.gloo(rank, 2, port)), tmp_path / f"{rank}.log", asked if rank else None) for rank in range(2)]
     for process in both:
         process.join(240)
     assert [process.exitcode for process in both] == [EXIT_STATUS] * 2, (tmp_path / "1.log").read_text()[-3000:]

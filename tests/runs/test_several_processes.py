@@ -10,6 +10,7 @@ from torch import distributed
 from fairseq_birq.data import manifest, manifest_index
 from fairseq_birq.data.manifest import read_manifest
 from tests.fixtures import runs
+from tests.fixtures.commands import free_port
 from tests.fixtures.runs import CONTEXT, settings, write_corpus
 
 
@@ -36,12 +37,12 @@ def test_the_first_process_builds_the_index_and_the_others_read_it(tmp_path):
 def test_both_wrappers_of_fairseq_train_alike(repository, tmp_path, method):
     """`pytorch_ddp`, which overlaps the exchange of gradients with backward, and `legacy_ddp`; across a target update."""
     corpus, ends = write_corpus(tmp_path / "corpus"), {}
-    for number, wrapper in enumerate(("legacy_ddp", "pytorch_ddp")):
+    for wrapper in ("legacy_ddp", "pytorch_ddp"):
         changes = {"optimization": {"max_update": 6}, "criterion": {"log_grad_every": 2}}
         cfg = functools.partial(settings, repository, method, corpus, tmp_path / wrapper, changes)
-        both = []
+        both, port = [], free_port()
         for rank in range(2):
-            parts = runs.gloo(rank, 2, 29670 + number)
+            parts = runs.gloo(rank, 2, port)
             parts["distributed_training"]["ddp_backend"] = wrapper
             both.append(runs.start(cfg(parts), tmp_path / f"{wrapper}{rank}.log", runs.without_device_ids))
         for process in both:

@@ -1,8 +1,5 @@
 """Stages in whole training runs: stopping around a target update, half precision, gradient accumulation, two processes."""
 
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 import yaml
@@ -14,7 +11,7 @@ from fairseq_birq.objective.heads import CodebookHeads
 from tests.fixtures.manifests import write_manifest
 from tests.fixtures.models import batch, latent_rq
 from tests.fixtures.runs import assert_same
-from tests.fixtures.training_commands import command, logged, train, weights
+from tests.fixtures.training_commands import command, logged, train, train_in_two_processes, weights
 
 REFRESHES = [4, 6]
 
@@ -125,11 +122,7 @@ def test_two_processes_train_as_one_on_the_joined_batch_across_a_target_update(r
     plain += [f"{part}.target_updates=[2]" for part in ("lr_scheduler", "model.targets.snapshot")]
     plain += ["model.targets.snapshot.normalisation=layer", "lr_scheduler.warmup_updates=1"]
     train(command(repository, "latent_rq", corpus, tmp_path / "one", *plain, "optimization.update_freq=[2]"), tmp_path)
-    gloo = ["distributed_backend=gloo", "ddp_backend=legacy_ddp", "distributed_world_size=2", "distributed_no_spawn=true"]
-    gloo += ["distributed_init_method=env://", "distributed_rank=$RANK"]
-    arguments = command(repository, "latent_rq", corpus, tmp_path / "two", *plain, *[f"distributed_training.{x}" for x in gloo])
-    launcher = [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node", "2", "--master_port", "29617", "--no-python"]
-    output = train([*launcher, "bash", "-c", " ".join(a if "$" in a else f"'{a}'" for a in arguments)], tmp_path)
+    output = train_in_two_processes(repository, "latent_rq", corpus, tmp_path / "two", *plain, folder=tmp_path)
     assert [float(entry["stage"]) for entry in logged(output)] == [0, 0, 1, 1]
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     assert one.keys() == two.keys() and one["targets.snapshot._extra_state"]["stage"] == 1

@@ -1,8 +1,6 @@
 """Pre-training through the real command line: recipes, resume, two processes."""
 
 import shutil
-import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -12,7 +10,7 @@ from fairseq_birq.cli.labels import main as labels_main
 from tests.fixtures.checkpoints import write_birq_checkpoint
 from tests.fixtures.commands import shell
 from tests.fixtures.manifests import write_manifest
-from tests.fixtures.training_commands import command, logged, train, weights
+from tests.fixtures.training_commands import command, logged, train, train_in_two_processes, weights
 
 RECIPES = {"best_rq": "raw_input", "birq": "raw_input", "latent_rq": "snapshot", "relabelling": "label_file"}
 
@@ -64,11 +62,7 @@ def test_two_processes_train_as_one_on_the_joined_batch(repository, corpus, tmp_
     """One process that accumulates two batches takes the step that two processes with a batch each take."""
     plain = ["model.encoder.dropout=0.0", "model.encoder.attention_dropout=0.0", "common.log_interval=1"]
     train(command(repository, "best_rq", corpus, tmp_path / "one", *plain, "optimization.update_freq=[2]"), tmp_path)
-    gloo = ["distributed_backend=gloo", "ddp_backend=legacy_ddp", "distributed_world_size=2", "distributed_no_spawn=true"]
-    gloo += ["distributed_init_method=env://", "distributed_rank=$RANK"]
-    arguments = command(repository, "best_rq", corpus, tmp_path / "two", *plain, *[f"distributed_training.{x}" for x in gloo])
-    launcher = [str(Path(sys.executable).parent / "torchrun"), "--nproc_per_node", "2", "--master_port", "29613", "--no-python"]
-    output = train([*launcher, "bash", "-c", " ".join(a if "$" in a else f"'{a}'" for a in arguments)], tmp_path)
+    output = train_in_two_processes(repository, "best_rq", corpus, tmp_path / "two", *plain, folder=tmp_path)
     assert len(logged(output)) == 3
     one, two = weights(tmp_path / "one"), weights(tmp_path / "two")
     for key, tensor in one.items():
