@@ -6,6 +6,12 @@ import shutil
 from pathlib import Path
 from typing import List
 
+from omegaconf import OmegaConf
+
+from fairseq_birq.checkpoint import DamagedCheckpoint, load_checkpoint
+from fairseq_birq.errors import UserError
+from fairseq_birq.patches.resuming import LAST
+from fairseq_birq.patches.same_settings import check_same_settings
 from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
 
 GIB = 1 << 30
@@ -25,8 +31,29 @@ def check_folders(cfg) -> List[Check]:
     if not existing.is_dir() or not os.access(str(existing), os.W_OK | os.X_OK):
         return checks + [problem("save_dir", f"{existing} is not a folder that you may write to: choose another one")]
     last = Path(save_dir) / cfg.checkpoint.restore_file
+    if last.is_file() and cfg.checkpoint.restore_file == LAST:
+        checks += _check_same_run(cfg, last)
     resumes = f"the run goes on from {last}" if last.is_file() else "a new run"
     return checks + [ok("save_dir", f"{save_dir} can be written to; {resumes}")]
+
+
+def _check_same_run(cfg, last: Path) -> List[Check]:
+    """Whether the run in the folder has the settings of this one; a damaged checkpoint is left to training."""
+    try:
+        before = load_checkpoint(last)["cfg"]
+        now = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+        if now["task"].get("resume") == "changed":
+            return []
+        if now["model"].get("_name") == "birq_ctc" and now["model"].get("pretrained_path"):
+            taken = {"initialized_from": now["model"]["pretrained_path"], "pretrained_path": None}
+            kept = {key: value for key, value in now["model"].items() if key not in ("frontend", "encoder")}
+            now["model"] = {**kept, **taken}  # as training does; the encoder's settings are the checkpoint's
+        check_same_settings(before, now, str(last.parent))
+    except UserError as error:
+        return [] if isinstance(error, DamagedCheckpoint) else [problem("save_dir", str(error))]
+    except (LookupError, TypeError):
+        return [problem("save_dir", f"{last} is not a checkpoint of a training run; move it out of `checkpoint.save_dir`")]
+    return []
 
 
 def check_disk(cfg, checkpoint_bytes: int) -> List[Check]:
