@@ -44,5 +44,6 @@ class RefusesOtherArchitectures:
         except RuntimeError as error:
             raise UserError(
                 f"the checkpoint's weights do not fit this configuration. Use the `model` settings of the run that "
-                f"wrote it, or start in a new directory. The differences: {error}"
+                f"wrote it, or start in a new directory; fine-tuning and further pre-training take an encoder by "
+                f"`model.pretrained_path`. The differences: {error}"
             ) from None

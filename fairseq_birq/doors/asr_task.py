@@ -1,6 +1,7 @@
 """Door: task `birq_asr`. Waveforms with letters, and what `fairseq-generate` needs to decode and score them."""
 
 import logging
+import unicodedata
 from collections import Counter
 from dataclasses import fields
 from pathlib import Path
@@ -278,8 +279,15 @@ def read_letters(path, expected_lines: int, dictionary: Dictionary) -> List[Tens
         unknown = [letter for letter in line.split() if letter not in dictionary.indices]
         if unknown:
             raise UserError(
-                f"{path}, line {number}: the dictionary lacks the letter {unknown[0]!r}; add it to the dictionary and "
-                "train again, or take it out of the transcript"
+                f"{path}, line {number}: the dictionary lacks the letter {unknown[0]!r}{_same_letter(unknown[0], dictionary)}; "
+                "add it to the dictionary and train again, or take it out of the transcript"
             )
         rows.append(torch.tensor([dictionary.indices[letter] for letter in line.split()], dtype=torch.int32))
     return rows
+
+
+def _same_letter(letter: str, dictionary: Dictionary) -> str:
+    """What the dictionary has instead, where that is the same letter in different case or Unicode form."""
+    forms = (letter.lower(), letter.upper(), *(unicodedata.normalize(form, letter) for form in ("NFC", "NFD")))
+    found = next((form for form in forms if form != letter and form in dictionary.indices), None)
+    return "" if found is None else f", but has {found!r}: write the transcripts as those of the dictionary"

@@ -61,7 +61,9 @@ def test_post_processing_that_does_not_fit_letters(folder, caplog):
 
 def test_a_letter_that_the_dictionary_lacks(folder, caplog):
     (folder / "train.ltr").write_text("a |\nb a d |\na x |\n")
-    stops_with(caplog, "train.ltr, line 3: the dictionary lacks the letter 'x'", make_task(folder).load_dataset, "train")
+    stops_with(caplog, "train.ltr, line 3: the dictionary lacks the letter 'x';", make_task(folder).load_dataset, "train")
+    (folder / "train.ltr").write_text("a |\nb A d |\na |\n")
+    stops_with(caplog, "line 2: the dictionary lacks the letter 'A', but has 'a'", make_task(folder).load_dataset, "train")
 
 
 def test_a_label_file_with_another_number_of_lines(folder, caplog):
