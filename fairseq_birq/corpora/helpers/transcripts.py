@@ -1,5 +1,6 @@
 """A file of transcripts, `path<TAB>text` per line; the path with or without folders and suffix."""
 
+import unicodedata
 from pathlib import Path
 from typing import List, Optional
 
@@ -9,6 +10,8 @@ from fairseq_birq.errors import UserError
 
 class Transcripts:
     """Texts by the path of their audio: `a/b.flac`, `a/b` or `b`, whichever the file uses.
+
+    Names are equal in any Unicode form: macOS decomposes the letters of file names.
 
     Raises:
         UserError: the file is missing or not UTF-8, a line has no tab, repeats a path, or its text holds `|`, the word boundary.
@@ -29,7 +32,7 @@ class Transcripts:
             UserError: two audio files answer to one line.
         """
         whole = Path(audio)
-        for key in (whole.as_posix(), whole.with_suffix("").as_posix(), whole.stem):
+        for key in map(_one_form, (whole.as_posix(), whole.with_suffix("").as_posix(), whole.stem)):
             if key in self._texts:
                 if key in self._taken:
                     raise UserError(
@@ -45,6 +48,7 @@ class Transcripts:
 
     def _add(self, line, where):
         key, tab, text = line.partition("\t")
+        key = _one_form(key)
         if not tab:
             raise UserError(f"{where}: must be `path<TAB>text`, but is {line!r}")
         if key in self._texts:
@@ -52,3 +56,7 @@ class Transcripts:
         if "|" in text:
             raise UserError(f"{where}: the text holds `|`, which stands for the end of a word; remove it")
         self._texts[key] = " ".join(text.split())
+
+
+def _one_form(name: str) -> str:
+    return unicodedata.normalize("NFC", name)

@@ -1,4 +1,5 @@
 import os
+import unicodedata
 
 import numpy as np
 import pytest
@@ -123,3 +124,12 @@ def test_an_old_validation_part_never_overlaps(tmp_path):
     make(str(tmp_path / "in"), str(tmp_path / "out"), valid_fraction=0.5)
     with pytest.raises(UserError, match="valid.tsv.*remove it"):
         make(str(tmp_path / "in"), str(tmp_path / "out"), valid_fraction=0.0)
+
+
+@pytest.mark.parametrize("form, other", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_a_file_finds_its_transcript_in_a_different_unicode_form(tmp_path, form, other):
+    """File names that were made on macOS have decomposed letters."""
+    write_audio(tmp_path / "in" / unicodedata.normalize(form, "\u00e9t\u00e9.wav"), tone(1.0))
+    (tmp_path / "text.tsv").write_text(unicodedata.normalize(other, "\u00e9t\u00e9") + "\tsummer\n", encoding="utf-8")
+    make(tmp_path / "in", tmp_path / "out", transcripts=tmp_path / "text.tsv")
+    assert (tmp_path / "out" / "train.wrd").read_text() == "summer\n"
