@@ -27,7 +27,7 @@ REPLACED = (
         "patches.resuming:resuming_carefully",
         "A run begins: settings that do harm are refused, the newest whole checkpoint is found, the trainer becomes careful.",
         "fairseq starts over without a word, dies of a damaged checkpoint, and loses its place with more or fewer processes.",
-        "Damaged checkpoints are renamed, half-written ones removed; a complete run ends at once, with status 0.",
+        "Damaged checkpoints are renamed, half-written ones removed; a complete run ends at once; `restore_file` is taken once.",
         "runs/test_resuming.py::test_nothing_starts_over_in_silence",
     ),
     Patch(

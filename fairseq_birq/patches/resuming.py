@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 from fairseq_birq import patches
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.patches import loading
+from fairseq_birq.patches.first_checkpoint import LAST, goes_on, going_on, named_first
 from fairseq_birq.patches.run_folder import settle
 from fairseq_birq.patches.run_state import RunState, run_of
 from fairseq_birq.patches.same_settings import check_same_settings, compare_settings, first_of
@@ -22,8 +23,6 @@ from fairseq_birq.patches.settings import check_settings
 from fairseq_birq.patches.trainer import make_careful
 
 logger = logging.getLogger(__name__)
-
-LAST = "checkpoint_last.pt"  # fairseq's default of `checkpoint.restore_file`: the newest one of the run
 
 
 def resuming_carefully(load_checkpoint):
@@ -49,11 +48,8 @@ def begin_run(load_checkpoint, cfg, trainer, **passthrough_args):
     check_settings(trainer.cfg)
     check_folder(cfg)
     make_careful(trainer)
-    if cfg.restore_file == LAST and not trainer.checkpoint_suffix:
-        found = on_first_process(trainer, lambda: settle(cfg.save_dir))
-        check_found(cfg, trainer, found)
-        trainer.written_by = found and found["processes"]
-    result = load_checkpoint(cfg, trainer, **passthrough_args)
+    loaded = cfg if trainer.checkpoint_suffix else choose_checkpoint(cfg, trainer)
+    result = load_checkpoint(loaded, trainer, **passthrough_args)
     trainer.task.check_trainer(trainer)
     updates, wanted = trainer.get_num_updates(), trainer.cfg.optimization.max_update
     if wanted and updates >= wanted:
@@ -73,17 +69,39 @@ def end_before_training(trainer) -> None:
 
 
 def check_folder(cfg) -> None:
-    """Raises UserError for a folder that hydra's working directory decides, and for a checkpoint that is not there."""
+    """Raises UserError for a folder that hydra's working directory decides."""
     if not os.path.isabs(cfg.save_dir):
         raise UserError(
             f"`checkpoint.save_dir` is {cfg.save_dir!r}, a relative path. hydra runs every start in a new directory "
             f"(this one in {os.getcwd()}), so the run would start over where you mean to resume it: give the whole path, "
             f"checkpoint.save_dir=$PWD/{cfg.save_dir}"
         )
-    if cfg.restore_file != LAST and not os.path.exists(cfg.restore_file):
+
+
+def choose_checkpoint(cfg, trainer):
+    """The settings `checkpoint` with which fairseq loads what this start begins or goes on with; says what that is.
+
+    Raises:
+        UserError: as in `settle`, `check_must`, `goes_on`, `named_first` and `check_found`.
+    """
+    found = on_first_process(trainer, lambda: settle(cfg.save_dir))
+    check_must(cfg, trainer, found)
+    own = goes_on(cfg, found)
+    first = None if own and found else named_first(cfg)
+    if first:
+        logger.info(f"the run begins with {first}")
+        return cfg
+    check_found(cfg, trainer, found)
+    trainer.written_by = found and found["processes"]
+    return going_on(cfg)
+
+
+def check_must(cfg, trainer, found) -> None:
+    """Raises UserError where the folder has no checkpoint and `task.resume` is must."""
+    if found is None and trainer.task.cfg.resume == "must":
         raise UserError(
-            f"`checkpoint.restore_file` is {cfg.restore_file}, which does not exist (in {os.getcwd()}); fairseq would "
-            "start over. Give the whole path of a checkpoint, or leave the key out"
+            f"`task.resume` is must, but {cfg.save_dir} holds no checkpoint. Look for the run's folder "
+            "(`checkpoint.save_dir`), or set task.resume=auto to start a new run"
         )
 
 
@@ -94,18 +112,14 @@ def check_found(cfg, trainer, found) -> None:
         found: see `settle`; None where the run's folder has no checkpoint.
 
     Raises:
-        UserError: there is none, but `task.resume` is "must"; or it is of a run with other settings.
+        UserError: it is of a run with other settings.
     """
-    if found is None and trainer.task.cfg.resume == "must":
-        raise UserError(
-            f"`task.resume` is must, but {cfg.save_dir} holds no checkpoint. Look for the run's folder "
-            "(`checkpoint.save_dir`), or set task.resume=auto to start a new run"
-        )
     if found is None:
         logger.info(f"{cfg.save_dir} holds no checkpoint: a new run starts (task.resume=must would stop here)")
         return
     check_settings_of(found["cfg"], trainer, cfg.save_dir)
-    logger.info(f"{cfg.save_dir}/{LAST}: going on after {found['updates']} updates")
+    begun = "" if cfg.restore_file == LAST else f", not again from {cfg.restore_file}, with which this run began"
+    logger.info(f"{cfg.save_dir}/{LAST}: going on after {found['updates']} updates{begun}")
     before, now = found["processes"], trainer.data_parallel_world_size
     if before != now:
         logger.warning(

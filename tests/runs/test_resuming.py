@@ -3,6 +3,7 @@
 import functools
 import json
 import re
+import shutil
 import signal
 
 import pytest
@@ -189,6 +190,26 @@ def test_a_folder_belongs_to_a_run_with_its_settings(run):
     )
     output = run("best_rq", 6, other, {"task": {"resume": "changed"}})
     assert "going on after 4 updates" in output and "optimization.lr [0.001] -> [0.01]" in output
+
+
+def test_the_command_that_began_with_a_file_elsewhere_goes_on_from_the_runs_own_checkpoint(run, repository, corpus, tmp_path):
+    """fairseq would begin with `restore_file` again at every start, and all that the run has learned would be lost."""
+    first = settings(repository, "best_rq", corpus, tmp_path / "first", {"optimization": {"max_update": 2}})
+    train(first, tmp_path / "first.txt")
+    resets = {f"reset_{part}": True for part in ("optimizer", "dataloader", "lr_scheduler", "meters")}
+    changes = {"checkpoint": {"restore_file": str(tmp_path / "first" / "checkpoint_last.pt"), **resets}}
+    assert "the run begins with " in run("best_rq", 2, changes)
+    for updates in (3, 4):  # the second of them is the same command after one that went on
+        output = run("best_rq", updates, changes)
+        assert f"going on after {updates - 1} updates, not again from" in output
+        assert state(tmp_path / "run")["updates"] == updates
+    shutil.rmtree(tmp_path / "first")
+    assert "going on after 4 updates" in run("best_rq", 5, changes)  # the file is needed no more
+    changes["checkpoint"]["reset_optimizer"] = False
+    output = run("best_rq", 6, changes, status=2)
+    assert "holds a run of 5 updates that did not begin with `checkpoint.restore_file`" in output
+    assert "checkpoint.reset_optimizer=True" in output
+    assert state(tmp_path / "run")["updates"] == 5
 
 
 def test_one_of_two_processes_is_asked_to_leave_and_one_process_goes_on(repository, corpus, tmp_path):

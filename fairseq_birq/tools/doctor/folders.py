@@ -10,7 +10,7 @@ from omegaconf import OmegaConf
 
 from fairseq_birq.checkpoint import DamagedCheckpoint, load_checkpoint
 from fairseq_birq.errors import UserError
-from fairseq_birq.patches.resuming import LAST
+from fairseq_birq.patches.first_checkpoint import LAST, goes_on, named_first
 from fairseq_birq.patches.same_settings import check_same_settings
 from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
 
@@ -30,30 +30,45 @@ def check_folders(cfg) -> List[Check]:
     existing = _existing(save_dir)
     if not existing.is_dir() or not os.access(str(existing), os.W_OK | os.X_OK):
         return checks + [problem("save_dir", f"{existing} is not a folder that you may write to: choose another one")]
-    last = Path(save_dir) / cfg.checkpoint.restore_file
-    if last.is_file() and cfg.checkpoint.restore_file == LAST:
-        checks += _check_same_run(cfg, last)
-    resumes = f"the run goes on from {last}" if last.is_file() else "a new run"
-    return checks + [ok("save_dir", f"{save_dir} can be written to; {resumes}")]
-
-
-def _check_same_run(cfg, last: Path) -> List[Check]:
-    """Whether the run in the folder has the settings of this one; a damaged checkpoint is left to training."""
     try:
-        before = load_checkpoint(last)["cfg"]
-        now = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
-        if now["task"].get("resume") == "changed":
-            return []
-        if now["model"].get("_name") == "birq_ctc" and now["model"].get("pretrained_path"):
-            taken = {"initialized_from": now["model"]["pretrained_path"], "pretrained_path": None}
-            kept = {key: value for key, value in now["model"].items() if key not in ("frontend", "encoder")}
-            now["model"] = {**kept, **taken}  # as training does; the encoder's settings are the checkpoint's
-        check_same_settings(before, now, str(last.parent))
+        begins = _beginning(cfg, Path(save_dir) / LAST)
     except UserError as error:
-        return [] if isinstance(error, DamagedCheckpoint) else [problem("save_dir", str(error))]
+        return checks + [problem("save_dir", str(error))]
+    return checks + [ok("save_dir", f"{save_dir} can be written to; {begins}")]
+
+
+def _beginning(cfg, last: Path) -> str:
+    """What a run begins with, or goes on from; a damaged checkpoint is left to training.
+
+    Raises:
+        UserError: the run in the folder has other settings, began differently, or a checkpoint is not there.
+    """
+    going_on = f"the run goes on from {last}"
+    if not last.is_file():
+        first = named_first(cfg.checkpoint)
+        return f"a new run begins with {first}" if first else "a new run"
+    try:
+        content = load_checkpoint(last)
+        found = {"cfg": content["cfg"], "updates": content["optimizer_history"][-1]["num_updates"]}
+    except DamagedCheckpoint:
+        return going_on
     except (LookupError, TypeError):
-        return [problem("save_dir", f"{last} is not a checkpoint of a training run; move it out of `checkpoint.save_dir`")]
-    return []
+        raise UserError(f"{last} is not a checkpoint of a training run; move it out of `checkpoint.save_dir`") from None
+    if not goes_on(cfg.checkpoint, found):
+        return f"the run goes back to {named_first(cfg.checkpoint)}"
+    if cfg.task.get("resume") != "changed":
+        check_same_settings(found["cfg"], _as_in_training(cfg), str(last.parent))
+    return going_on
+
+
+def _as_in_training(cfg) -> dict:
+    """The configuration that training will have: fine-tuning takes the encoder's settings from the checkpoint."""
+    now = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    if now["model"].get("_name") == "birq_ctc" and now["model"].get("pretrained_path"):
+        taken = {"initialized_from": now["model"]["pretrained_path"], "pretrained_path": None}
+        kept = {key: value for key, value in now["model"].items() if key not in ("frontend", "encoder")}
+        now["model"] = {**kept, **taken}
+    return now
 
 
 def check_disk(cfg, checkpoint_bytes: int) -> List[Check]:
