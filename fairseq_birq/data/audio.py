@@ -4,6 +4,7 @@ A path may name a piece of a file or a file in a zip, see `audio_paths`; all tha
 """
 
 import io
+import math
 import os
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -19,6 +20,9 @@ from fairseq_birq.errors import UserError
 
 SUFFIXES = tuple(".wav .flac .ogg .oga .opus .mp3 .aiff .aif .aifc .sph .au .snd .w64 .rf64 .caf".split())  # libsndfile's
 UNKNOWN_LENGTH = 2**62  # libsndfile reports about 2**63 frames for streams whose end it cannot find
+CANCELLED = 0.01  # share of the channels' power that their mean has; of a hundred channels of independent noise it has as much
+JUDGED_S = 2.0  # in the middle of a file, by which it is judged
+CONTEXT_S = 0.05  # on both sides of a piece that is resampled; the filter is shorter
 
 
 class AudioError(UserError):
@@ -36,17 +40,18 @@ class AudioInfo:
         return self.num_samples / self.sample_rate
 
 
-def probe(path: str, check_end: bool = False) -> AudioInfo:
+def probe(path: str, check_samples: bool = False) -> AudioInfo:
     """What the header of an audio file says.
 
-    check_end: also decode the last sample, which finds files that were cut short.
+    check_samples: also decode the last sample, which finds files that were cut short, and look whether channels cancel.
 
     Raises:
-        AudioError: the file is missing, unreadable, holds no samples, or (check_end) ends early.
+        AudioError: the file is missing, unreadable, holds no samples, or (check_samples) ends early or its channels cancel.
     """
     with _opened(path) as (file, samples):
-        if check_end:
+        if check_samples:
             _decode(file, path, samples[-1], 1)
+            _check_channels(file, path, samples)
         return AudioInfo(len(samples), file.samplerate, file.channels)
 
 
@@ -54,6 +59,8 @@ def read(
     path: str, sample_rate: int, offset: int = 0, num_samples: int = -1, file_rate: Optional[int] = None
 ) -> Tuple[np.ndarray, int]:
     """Samples of an audio file as the mean of its channels, resampled if its rate is another one.
+
+    A piece is that piece of the whole: what is read depends on the file, never on where the piece begins.
 
     sample_rate: Hz, of the result; offset and num_samples count in samples at this rate
     num_samples: length of the result at most; -1 reads to the end
@@ -64,7 +71,7 @@ def read(
         file_frames: samples per channel in the whole file, at its own rate
 
     Raises:
-        AudioError: as in `probe`, the samples are truncated or not finite, or the file has a different rate.
+        AudioError: as in `probe` with check_samples, the samples are not finite, or the file has a different rate.
     """
     with _opened(path) as (file, samples):
         rate, file_frames = file.samplerate, len(samples)
@@ -73,15 +80,13 @@ def read(
                 f"{path}: is at {rate} Hz where its manifest's files are at {file_rate} Hz; make the manifest again with "
                 "birq-manifest, which notes each file's rate"
             )
-        start = min(offset * rate // sample_rate, file_frames)
-        count = file_frames - start
-        if num_samples >= 0:
-            count = min(count, -(-num_samples * rate // sample_rate))
-        wave = _decode(file, path, samples.start + start, count).mean(axis=1)
+        _check_channels(file, path, samples)
+        begin, end, skipped = _span(rate, sample_rate, offset, num_samples, file_frames)
+        wave = _decode(file, path, samples.start + begin, end - begin).mean(axis=1)
     if not np.isfinite(wave).all():
         raise AudioError(f"{path}: holds samples that are not finite (NaN or infinity)")
     if rate != sample_rate:
-        wave = soxr.resample(wave, rate, sample_rate)
+        wave = soxr.resample(wave, rate, sample_rate)[skipped:]
     return (wave if num_samples < 0 else wave[:num_samples]), file_frames
 
 
@@ -144,7 +149,7 @@ def _samples(place: AudioPath, path, num_frames) -> range:
 def _decode(file, path, start, count):
     """(count, channels) float32 from sample `start` on."""
     try:
-        if start:
+        if file.tell() != start:
             file.seek(start)
         wave = file.read(count, dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
@@ -152,6 +157,36 @@ def _decode(file, path, start, count):
     if len(wave) < count:
         raise AudioError(f"{path}: truncated, {start + len(wave)} of {file.frames} samples are there")
     return wave
+
+
+def _span(rate, sample_rate, offset, num_samples, file_frames) -> Tuple[int, int, int]:
+    """First sample to decode and the one after the last; samples to skip after resampling.
+
+    A piece at a different rate has `CONTEXT_S` on both sides and begins where both rates have a sample, so that resampling it
+    gives what resampling the whole file does.
+    """
+    if rate == sample_rate:
+        begin, skipped, context = offset, 0, 0
+    else:
+        common, context = math.gcd(rate, sample_rate), math.ceil(CONTEXT_S * sample_rate)
+        steps = max(0, offset - context) * common // sample_rate
+        begin, skipped = steps * rate // common, offset - steps * sample_rate // common
+    end = file_frames if num_samples < 0 else min(file_frames, -(-(offset + num_samples + context) * rate // sample_rate))
+    return min(begin, end), end, skipped
+
+
+def _check_channels(file, path, samples: range) -> None:
+    """Raises AudioError where the mean of the channels is next to nothing, in the middle of the file."""
+    if file.channels == 1:
+        return
+    count = min(len(samples), int(JUDGED_S * file.samplerate))
+    channels = _decode(file, path, samples.start + (len(samples) - count) // 2, count)
+    mean, power = channels.mean(axis=1), np.square(channels).mean()
+    if np.square(mean).mean() < CANCELLED * power:
+        raise AudioError(
+            f"{path}: its channels cancel in their mean, as where one is the other turned over; keep one of them "
+            "(sox IN OUT remix 1)"
+        )
 
 
 def _reason(error):

@@ -61,6 +61,6 @@ def _copy(source: Path, target: Path) -> Union[Copy, str]:
 
 def _is_copy(target: Path, info: AudioInfo) -> bool:
     try:
-        return probe(str(target), check_end=True) == info
+        return probe(str(target), check_samples=True) == info
     except AudioError:  # not there, or not whole
         return False

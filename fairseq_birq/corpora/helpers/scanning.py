@@ -74,6 +74,6 @@ def _probe(path):
     if parse_audio_path(path).length is not None:
         return "its name reads as a piece of a file; rename it"
     try:
-        return probe(path, check_end=True)
+        return probe(path, check_samples=True)
     except AudioError as error:
         return str(error).split(": ", 1)[1]

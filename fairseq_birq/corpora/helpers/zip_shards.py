@@ -142,7 +142,7 @@ def _load_all(manifest: Manifest, first_row) -> Iterator[Tuple[int, Union[bytes,
 def _load(manifest, row) -> Union[bytes, str]:
     path, expected = manifest.audio_path(row), int(manifest.num_samples[row])
     try:
-        info = probe(path, check_end=True)
+        info = probe(path, check_samples=True)
         if info.num_samples != expected:
             return f"{path}: holds {info.num_samples} samples, but the manifest says {expected}"
         return _encode(path, info.sample_rate) if parse_audio_path(path).is_segment else content(path)

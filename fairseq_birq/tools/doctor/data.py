@@ -92,7 +92,7 @@ def check_lengths(manifest: Manifest, cfg) -> List[Check]:
 def _read_row(manifest, row, sample_rate):
     """The file's own rate, in Hz. Raises AudioError for anything that training would stumble over."""
     path, expected = manifest.audio_path(row), int(manifest.num_samples[row])
-    info = probe(path, check_end=True)
+    info = probe(path, check_samples=True)
     if info.num_samples != expected:
         raise AudioError(f"{path}: other length, {info.num_samples} samples where the manifest says {expected}")
     read(path, sample_rate, num_samples=int(READ_SECONDS * sample_rate))
@@ -100,7 +100,7 @@ def _read_row(manifest, row, sample_rate):
 
 
 def _kind(text):
-    kinds = ("no such file", "is empty", "other length", "truncated", "not finite", "no samples")
+    kinds = ("no such file", "is empty", "other length", "truncated", "not finite", "no samples", "channels cancel")
     return next((kind for kind in kinds if kind in text), "not readable")
 
 
