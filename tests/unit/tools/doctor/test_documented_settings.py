@@ -1,4 +1,4 @@
-"""Every setting that a page names can be set as written, without a plus, in every recipe that it belongs to."""
+"""Every setting that a page or a message names can be set as written, without a plus, in every recipe that it belongs to."""
 
 import dataclasses
 import re
@@ -28,7 +28,9 @@ def recipes(repository):
 def documented(repository):
     pages = [repository / "README.md", *(repository / "docs").glob("*.md"), *(repository / "examples").rglob("README.md")]
     pattern = re.compile(rf"(?<![+\w.])((?:{'|'.join(SETTINGS)})(?:\.[a-z_]+)+)")
-    return sorted({key for page in pages for key in pattern.findall(page.read_text())})
+    messages = re.compile(r"(?<![+\w.])(task(?:\.[a-z_]+)+)")
+    code = [key for file in (repository / "fairseq_birq").rglob("*.py") for key in messages.findall(file.read_text())]
+    return sorted({*code, *(key for page in pages for key in pattern.findall(page.read_text()))})
 
 
 def default(config_class, names):
@@ -60,6 +62,7 @@ def wanted(recipe, keys):
 def test_pages_name_settings_and_recipes_are_found(repository):
     keys = documented(repository)
     assert {"task.resume", "task.probe_every", "criterion.collapse_action", "model.block_mb"} <= set(keys)
+    assert {"task.min_seconds", "task.frame_labels"} <= set(keys)  # of messages alone
     assert len(recipes(repository)) > 20
     assert wanted({"task": {"_name": "birq_asr"}}, keys)["task.resume"] == "auto"
 
