@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table
+from fairseq_birq.modules.cpu import depthwise_convolution
 from fairseq_birq.modules.layer_norm import LayerNorm
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.settings import refuse_removed, setting
@@ -146,11 +147,5 @@ class ConvolutionModule(nn.Module):
         x = F.glu(self.gate(self.norm(x)), dim=-1)
         if padding_mask is not None:
             x = x.masked_fill(padding_mask[..., None], 0.0)
-        x = self.depthwise_norm(self._convolve(x))
+        x = self.depthwise_norm(depthwise_convolution(x, self.depthwise.weight, self.depthwise.bias))
         return self.dropout(self.project(F.silu(x)), clean_rows)
-
-    def _convolve(self, x: Tensor) -> Tensor:
-        """The depthwise convolution, as a 2-D one on channels-last memory: 4 times faster on a CPU than 1-D, and no copies."""
-        weight, bias = self.depthwise.weight[:, :, None], self.depthwise.bias
-        x = x.transpose(1, 2)[:, :, None]
-        return F.conv2d(x, weight, bias, padding=(0, weight.shape[-1] // 2), groups=weight.shape[0])[:, :, 0].transpose(1, 2)

@@ -8,7 +8,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.encoders.base import LayerInputs
 from fairseq_birq.errors import UserError
-from fairseq_birq.modules.row_dropout import dropout
+from fairseq_birq.modules.cpu import attend
 
 
 def attention_keep(padding_mask: Optional[Tensor], num_frames: int, window: int, device) -> Optional[Tensor]:
@@ -47,22 +47,6 @@ def relative_table(num_frames: int, dim: int, device) -> Tuple[Tensor]:
     rates = 10000.0 ** (-torch.arange(0, dim, 2, device=device, dtype=torch.float32) / dim)
     angles = distances[:, None] * rates
     return (torch.cat([angles.sin(), angles.cos()], dim=-1)[:, :dim],)
-
-
-def attend(query: Tensor, key: Tensor, value: Tensor, keep: Optional[Tensor], dropout_p: float = 0.0) -> Tensor:
-    """torch's scaled_dot_product_attention, which on a CPU is slow with dropout: there, the same written out.
-
-    Args:
-        query, key, value: (B, H, T, head_dim) float.
-        keep: None, bool (attend where True) or float (added to the scores), broadcast to (B, H, T, T).
-        dropout_p: on attention weights.
-    """
-    if dropout_p == 0 or query.device.type != "cpu":
-        return F.scaled_dot_product_attention(query, key, value, attn_mask=keep, dropout_p=dropout_p)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    if keep is not None:
-        scores = scores.masked_fill(~keep, float("-inf")) if keep.dtype == torch.bool else scores + keep
-    return dropout(scores.softmax(-1), dropout_p).to(value.dtype) @ value
 
 
 class SelfAttention(nn.Module):

@@ -8,8 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
+from fairseq_birq.modules.cpu import group_size
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
-from fairseq_birq.objective.soft_codes import group_size
 
 _CHUNK_ROWS = 1024  # rows projected in float64 at once
 _ACCELERATOR_BYTES = 256 << 20  # of float64 scores alive at once where x is not on the CPU: few launches, little of its memory

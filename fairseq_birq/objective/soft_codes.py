@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from fairseq_birq.modules.cpu import grouped_argmax
+
 _TABLE_SIZE = 1 << 20
 _LOG_FLOOR = -60.0  # of a label's log odds: e^-60 is lost in float64 too, but denormals make a CPU 5 times slower
 
@@ -90,17 +92,3 @@ def gumbel_rows(offsets: Tensor, num_codes: int, dtype: torch.dtype) -> Tensor:
     table = gumbel_table(offsets.device, dtype, max(_TABLE_SIZE, 64 * num_codes))
     starts = (offsets * (table.numel() - num_codes)).long()
     return table.unfold(0, num_codes, 1)[starts]
-
-
-def grouped_argmax(scores: Tensor) -> Tensor:
-    """`argmax` over long rows in two short steps, which torch does faster. scores: (R, V) -> (R,) int64."""
-    group = group_size(scores.shape[1])
-    grouped = scores.view(scores.shape[0], -1, group)
-    best = grouped.amax(-1).argmax(-1)
-    members = grouped[torch.arange(scores.shape[0], device=scores.device), best]
-    return best * group + members.argmax(-1)
-
-
-def group_size(num_codes: int) -> int:
-    """The largest divisor of V up to 128."""
-    return max(size for size in range(1, min(128, num_codes) + 1) if num_codes % size == 0)

@@ -7,12 +7,13 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from fairseq_birq.modules.cpu import grouped_argmax
 from fairseq_birq.objective.diversity_loss import diversity_loss
 from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.objective.losses import F as F_of
 from fairseq_birq.objective.losses import G, masked_code_loss, penalty_form, pretraining_loss
 from fairseq_birq.objective.masking import gumbel_offsets, utterance_keys
-from fairseq_birq.objective.soft_codes import SoftCodes, grouped_argmax, gumbel_rows, gumbel_table
+from fairseq_birq.objective.soft_codes import SoftCodes, gumbel_rows, gumbel_table
 from tests.fixtures.models import batch, birq, build
 from tests.fixtures.objective import SCALE, TAU, example, soft_codes
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairseq_birq.objective.soft_codes import SoftCodes, group_size, grouped_argmax, gumbel_rows, gumbel_table
+from fairseq_birq.objective.soft_codes import SoftCodes, gumbel_rows, gumbel_table
 
 SCALE, TAU = 4.0, 0.7
 
@@ -95,9 +95,3 @@ def test_noise_begins_and_ends_within_the_table():
     table = gumbel_table(torch.device("cpu"), torch.float64)
     rows = gumbel_rows(torch.tensor([0.0, 1.0 - 2.0**-53], dtype=torch.float64), 9, torch.float64)
     assert torch.equal(rows[0], table[:9]) and torch.equal(rows[1], table[-10:-1])
-
-
-@pytest.mark.parametrize("size, group", [(1, 1), (97, 97), (256, 128), (8192, 128), (131, 1), (300, 100)])
-def test_argmax_in_groups_is_argmax(size, group):
-    scores = torch.randn(50, size, generator=torch.Generator().manual_seed(size))
-    assert group_size(size) == group and torch.equal(grouped_argmax(scores), scores.argmax(-1))
