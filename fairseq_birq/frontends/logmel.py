@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends.subsampling import ConvSubsampling
+from fairseq_birq.modules.cpu import by_blocks
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.settings import refuse_removed, setting
@@ -17,7 +18,6 @@ _INT16_SCALE = 32768.0  # Kaldi's samples are 16-bit integers
 _PREEMPHASIS = 0.97
 _LOWEST_HZ = 20.0
 _FLOOR = torch.finfo(torch.float32).eps
-_FRAME_BLOCK = 512
 _VARIANCE_FLOOR = 1e-10
 
 
@@ -82,17 +82,10 @@ class LogMel(KeepsFloat32):
         frames = waveform.float().unfold(1, self.window_samples, self.hop_samples)
         with torch.autocast(waveform.device.type, enabled=False):
             if waveform.device.type == "cpu":
-                self._fill_by_blocks(x, frames, (~frame_padding).sum(1).tolist())
+                by_blocks(self.log_mel_of, frames, (~frame_padding).sum(1).tolist(), out=x)
             else:
                 x = self.log_mel_of(frames)
         return Features(x.masked_fill_(frame_padding[..., None], 0.0), frame_padding)
-
-    def _fill_by_blocks(self, x: Tensor, frames: Tensor, lengths):
-        """Faster on a CPU, where a block stays in the cache; and an utterance has the same blocks in every batch."""
-        for row, length in enumerate(lengths):
-            for start in range(0, length, _FRAME_BLOCK):
-                block = slice(start, min(start + _FRAME_BLOCK, length))
-                x[row, block] = self.log_mel_of(frames[row, block])
 
     def log_mel_of(self, frames: Tensor) -> Tensor:
         """Kaldi's order of float32 operations, so that digital silence rounds as there; then a float64 transform.

@@ -110,7 +110,7 @@ class RandomProjectionQuantizer(KeepsFloat32):
 def _nearest(unit: Tensor, codebook: Tensor, scores: Tensor) -> Tensor:
     """unit: (R, D) float64, codebook: (V, D) float32, scores: (block, V) float32, overwritten -> (R,) int64.
 
-    torch's argmax over long rows is slow; that over groups of codes, and then within the best group, is not.
+    The search of `modules.cpu.grouped_argmax`, which keeps the best of each group: the second best is among them.
     """
     group, narrow = group_size(codebook.shape[0]), unit.float()
     tops = scores.new_empty(unit.shape[0], codebook.shape[0] // group)

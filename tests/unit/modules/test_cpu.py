@@ -2,7 +2,15 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from fairseq_birq.modules.cpu import attend, depthwise_convolution, dropout, group_size, grouped_argmax
+from fairseq_birq.modules.cpu import (
+    above_denormals,
+    attend,
+    by_blocks,
+    depthwise_convolution,
+    dropout,
+    group_size,
+    grouped_argmax,
+)
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5])
@@ -46,3 +54,17 @@ def test_depthwise_convolution_is_torch_s_conv1d():
     weights = torch.randn(2, 11, 6)
     for parts in zip(*(torch.autograd.grad((y * weights).sum(), [x, *depthwise.parameters()]) for y in (got, expected))):
         torch.testing.assert_close(*parts)
+
+
+def test_no_logit_is_so_low_that_its_softmax_is_denormal():
+    logits = torch.tensor([[0.0, -50.0, -95.0], [7.0, -90.0, -10.0]])
+    y = above_denormals(logits.clone(), logits.amax(-1, keepdim=True)).softmax(-1)
+    assert (logits.softmax(-1) < torch.finfo(torch.float32).tiny).any() and (y >= torch.finfo(torch.float32).tiny).all()
+    assert (y - logits.softmax(-1)).abs().max() < 1e-25
+
+
+def test_blocks_of_frames_are_the_whole_and_only_what_is_no_padding():
+    frames, lengths = torch.randn(3, 1200, 4), [1200, 513, 0]
+    out = by_blocks(torch.square, frames, lengths, out=torch.zeros(3, 1200, 4))
+    for row, length in enumerate(lengths):
+        assert torch.equal(out[row, :length], frames[row, :length].square()) and not out[row, length:].any()
