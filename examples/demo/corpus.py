@@ -1,10 +1,14 @@
 """The embedded corpus: sentences of our own, spoken by espeak-ng in several voices, speeds and pitches.
 
-Written: `pretrain`, its labelled part `train`, `valid` and `test`, and the audio itself; no sentence is in two of pretrain,
-valid and test. --minutes are of `pretrain`; `train` has 0.1 of them, `valid` and `test` 0.075 each.
+    python examples/demo/corpus.py OUT --minutes 20
+
+Written: `pretrain`, its labelled part `train`, `valid` and `test`, and the audio itself, 2 MB a minute; no sentence is in two of
+pretrain, valid and test. --minutes are of `pretrain`; `train` has 0.1 of them, `valid` and `test` 0.075 each.
 """
 
+import argparse
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Iterator, List
@@ -12,8 +16,8 @@ from typing import Iterator, List
 import numpy as np
 import soundfile
 import soxr
+from espeak import Phone, Synthesiser
 
-from fairseq_birq.corpora.helpers.espeak import Phone, Synthesiser
 from fairseq_birq.data.files import write_lines
 from fairseq_birq.data.manifest import write_manifest
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
@@ -21,7 +25,6 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.progress import progress
 
 SAMPLE_RATE = 16000
-CONTAINS = {"pretrain": ("train",)}
 VERSION = 2  # raise when the same settings give another corpus
 STAMP = "corpus.json"  # written last: a folder that has it is complete
 SHARES = {"train": 0.10, "rest": 0.90, "valid": 0.075, "test": 0.075}  # of the pre-training minutes
@@ -51,9 +54,17 @@ WHERE = (
 WHEN = ("today", "every morning", "in winter", "after dinner", "before noon", "on sunday", "", "")
 
 
-def add_arguments(parser) -> None:
+def main(argv=None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", help="folder for audio, manifests and texts")
     parser.add_argument("--minutes", type=float, default=20.0, help="of pre-training audio (20)")
     parser.add_argument("--seed", type=int, default=1, help="of sentences, voices and noise (1)")
+    try:
+        print("\n".join(make(**vars(parser.parse_args(argv)))))
+    except (UserError, OSError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    return 0
 
 
 @dataclass(frozen=True)
@@ -156,3 +167,7 @@ def _phone_table(utterances):
     for index, utterance in enumerate(utterances):
         for phone in utterance.phones:
             yield f"{index}\t{utterance.path}\t{phone.start_s:.3f}\t{phone.end_s:.3f}\t{phone.name}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -114,7 +114,7 @@ def _load_private_copy():
     try:
         import espeakng_loader
     except ImportError as error:
-        raise UserError("the demo corpus needs the package espeakng-loader: pip install 'fairseq_birq[demo]'") from error
+        raise UserError("the demo corpus needs the package espeakng-loader: pip install espeakng-loader") from error
     path = espeakng_loader.get_library_path()
     try:
         with tempfile.TemporaryDirectory() as folder:

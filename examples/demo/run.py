@@ -62,7 +62,7 @@ def whole_way(arguments):
     """Corpus, pre-training, fine-tunings with and without it, decodings; then the table and the picture."""
     methods, out = arguments.method, arguments.out
     stages, corpus = Stages(total=3 + 3 * len(methods)), out / "corpus"
-    make_corpus = [BIN / "birq-manifest", "demo", corpus, "--minutes", str(arguments.minutes)]
+    make_corpus = [sys.executable, REPOSITORY / "examples" / "demo" / "corpus.py", corpus, "--minutes", str(arguments.minutes)]
     stages.run("synthesise the corpus", make_corpus, out / "make_corpus", own_progress=True)
     for method in methods:
         run_pretraining(stages, arguments, method, corpus, "pretrain", out / method / "pretrain")

@@ -27,7 +27,9 @@ def main(argv=None) -> int:
 
 
 def _refuse_misspelt(arguments) -> None:
-    """Raises UserError for three words of which the first is no folder: it was meant to be a corpus."""
+    """Raises UserError for three words of which the first is no folder: it was meant to be a corpus. So was `demo`, once."""
+    if arguments[:1] == ["demo"] and not os.path.isdir("demo"):
+        raise UserError("the demo's corpus is made by `python examples/demo/corpus.py OUT` in a clone of the repository")
     words = [argument for argument in arguments if not argument.startswith("-")]
     if len(words) > 2 and arguments[0] == words[0] and not os.path.isdir(words[0]) and os.path.isdir(words[1]):
         close = difflib.get_close_matches(words[0], CORPORA, n=1, cutoff=0.5)
@@ -50,10 +52,9 @@ def parser(corpus: str) -> argparse.ArgumentParser:
     module.add_arguments(parser)
     parser.add_argument("out", help="folder for the manifests")
     parser.add_argument("--pack-zip", type=float, metavar="GB", help="also copy the audio into OUT/zips, in zips of at most GB")
-    if corpus != "demo":
-        parser.add_argument("--min-seconds", type=float, default=0.0, help="leave out shorter utterances")
-        parser.add_argument("--max-seconds", type=float, default=float("inf"), help="leave out longer utterances")
-        parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
+    parser.add_argument("--min-seconds", type=float, default=0.0, help="leave out shorter utterances")
+    parser.add_argument("--max-seconds", type=float, default=float("inf"), help="leave out longer utterances")
+    parser.add_argument("--workers", type=int, default=8, help="threads that read audio (8)")
     return parser
 
 

@@ -8,13 +8,12 @@ terminal. Its splits share no audio, except that `CONTAINS`, if it has one, says
 from pathlib import Path
 from typing import List, Optional
 
-from fairseq_birq.corpora import ami, audio_folder, demo, fsdd, kaldi, lhotse, libri_light, librispeech, mboshi, yodas
+from fairseq_birq.corpora import ami, audio_folder, fsdd, kaldi, lhotse, libri_light, librispeech, mboshi, yodas
 from fairseq_birq.corpora.helpers.zip_shards import pack
 
 CORPORA = {
     "ami": ami,
     "audio_folder": audio_folder,
-    "demo": demo,
     "fsdd": fsdd,
     "kaldi": kaldi,
     "lhotse": lhotse,

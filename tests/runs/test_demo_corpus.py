@@ -1,13 +1,19 @@
+"""examples/demo/corpus.py: the corpus of `make demo`, and the speech synthesiser that speaks it."""
+
 import itertools
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 
-from fairseq_birq.corpora import demo
-from fairseq_birq.corpora.helpers import espeak
 from fairseq_birq.data.manifest import read_labels, read_manifest
 from fairseq_birq.errors import UserError
+
+sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "demo"))
+import corpus as demo  # noqa: E402
+import espeak  # noqa: E402
 
 MINUTES = 0.6
 
@@ -122,3 +128,10 @@ def test_pauses_become_one_and_empty_stretches_vanish():
     marks = [(0.1, "'a"), (0.3, "b"), (0.3, "_:"), (0.4, "_"), (0.5, "")]
     got = [(phone.start_s, phone.end_s, phone.name) for phone in espeak._to_phones(marks, 0.6)]
     assert got == [(0.0, 0.1, "SIL"), (0.1, 0.3, "a"), (0.3, 0.6, "SIL")]
+
+
+def test_the_command_makes_it_or_says_what_is_wrong(tmp_path, capsys):
+    assert demo.main([str(tmp_path / "out"), "--minutes", "0.05"]) == 0
+    assert "pretrain.tsv" in capsys.readouterr().out and (tmp_path / "out" / "test.phn").is_file()
+    assert demo.main([str(tmp_path / "out"), "--minutes", "0"]) == 2
+    assert capsys.readouterr().err.startswith("error: --minutes must be > 0")

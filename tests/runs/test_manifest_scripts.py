@@ -29,7 +29,7 @@ STAND_INS = {
         esac""",
     "md5sum": """cat >/dev/null; exit "${DAMAGED:-0}" """,
     "birq-manifest": """echo "birq-manifest $*" >>"$CALLS"
-        out=$3; [[ $1 == demo ]] && out=$2
+        out=$3
         mkdir -p "$out"
         printf '/r\\nm/m.Headset-0.wav:0:9\\t9\\nm/m.Array1-01.wav:0:9\\t9\\n' >"$out/train.tsv"
         printf 'A B\\nA B\\n' >"$out/train.wrd"; echo 'a b' >"$out/lm.txt" """,
@@ -41,7 +41,6 @@ SCRIPTS = {  # arguments after CORPUS and OUT, and how many files are downloaded
     "libri_light": (["small", "medium"], 2),
     "ami": ([], 1 + 687 + 169),
     "yodas": (["de100", "3"], 2 * 3),
-    "demo": ([], 0),
     "mboshi": ([], 0),
     "fsdd": ([], 0),
 }
@@ -112,8 +111,7 @@ def origin(folder, name):
 def prepare(repository, name, stand_ins, tmp_path):
     """Run a script to the end."""
     more, _ = SCRIPTS[name]
-    places = [tmp_path / "out"] if name == "demo" else [tmp_path / "corpus", tmp_path / "out"]
-    done = run(repository, name, stand_ins, *places, *more)
+    done = run(repository, name, stand_ins, tmp_path / "corpus", tmp_path / "out", *more)
     assert done.returncode == 0, done.stderr
     return done
 
@@ -139,7 +137,7 @@ def test_without_arguments_a_script_says_how_it_is_called(repository, name, stan
 def test_a_missing_tool_is_one_sentence(repository, stand_ins, tmp_path):
     os.remove(tmp_path / "bin" / "birq-manifest")
     shell = {**stand_ins, "PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin"}
-    done = run(repository, "demo", shell, tmp_path / "out")
+    done = run(repository, "librispeech", shell, tmp_path / "corpus", tmp_path / "out")
     assert done.returncode == 2
     assert done.stderr == "error: no birq-manifest: run `make env`, then `source .venv/bin/activate`\n"
 

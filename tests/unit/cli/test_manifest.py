@@ -40,10 +40,9 @@ def test_an_out_that_is_a_file_is_an_error_without_traceback(tmp_path, capsys):
     assert capsys.readouterr().err.splitlines()[-1].startswith("error: ")
 
 
-def test_the_embedded_corpus_is_made_by_its_name(tmp_path, capsys):
-    assert main(["demo", str(tmp_path / "out"), "--minutes", "0.05"]) == 0
-    assert "pretrain.tsv" in capsys.readouterr().out and (tmp_path / "out" / "test.phn").is_file()
-    assert main(["demo", str(tmp_path / "out"), "--minutes", "0"]) == 2
+def test_the_demo_corpus_of_earlier_versions_says_where_it_is_made_now(tmp_path, capsys):
+    assert main(["demo", str(tmp_path / "out"), "--minutes", "0.05"]) == 2
+    assert "python examples/demo/corpus.py OUT" in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
 def test_the_command_exits_with_the_status(tmp_path):

@@ -65,7 +65,7 @@ def test_transcripts_run_parallel_and_the_dictionary_has_their_letters(made):
         assert set("".join(letters).replace(" ", "")) <= known or "train" not in path.stem
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])  # whose second run does nothing
+@pytest.mark.parametrize("name", NAMES)
 def test_made_again_it_is_the_same_and_packed_it_holds_the_same(name, tmp_path):
     options = TREES[name](tmp_path / "corpus")
     for out in ("first", "second"):
@@ -82,19 +82,19 @@ def test_made_again_it_is_the_same_and_packed_it_holds_the_same(name, tmp_path):
 @pytest.mark.parametrize("name", NAMES)
 def test_help_says_what_is_read_and_written(name):
     text = " ".join(parser(name).format_help().split())
-    assert "Layout" in text or name == "demo"
+    assert "Layout" in text
     assert "Written" in text or name == "audio_folder"
     assert len(CORPORA[name].__doc__.splitlines()[0]) <= 120
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
+@pytest.mark.parametrize("name", NAMES)
 def test_a_missing_folder_is_one_sentence(name, tmp_path, capsys):
     assert main([name, str(tmp_path / "absent"), str(tmp_path / "out")]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("error: ") and "absent" in error and not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "demo"])
+@pytest.mark.parametrize("name", NAMES)
 def test_broken_audio_is_counted(name, tmp_path):
     options = TREES[name](tmp_path / "corpus")
     broken = sorted(path for path in (tmp_path / "corpus").rglob("*") if path.suffix in (".wav", ".flac"))[0]
