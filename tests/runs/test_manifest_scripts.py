@@ -9,6 +9,7 @@ import os
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -36,14 +37,9 @@ STAND_INS = {
     "python-stand-in": """echo "python ${*##*/manifests/}" >>"$CALLS"
         if [[ $2 == zipfile ]]; then mkdir -p "$5/corpusResources" && touch "$5/corpusResources/meetings.xml"; fi""",
 }
-SCRIPTS = {  # arguments after CORPUS and OUT, and how many files are downloaded
-    "librispeech": ([], 7 + 3),
-    "libri_light": (["small", "medium"], 2),
-    "ami": ([], 1 + 687 + 169),
-    "yodas": (["de100", "3"], 2 * 3),
-    "mboshi": ([], 0),
-    "fsdd": ([], 0),
-}
+SCRIPTS = sorted(path.parent.name for path in (Path(__file__).parents[2] / "manifests").glob("*/prepare.sh"))
+MORE = {"libri_light": ["small", "medium"], "yodas": ["de100", "3"]}  # arguments after CORPUS and OUT
+DOWNLOADS = {"librispeech": 7 + 3, "libri_light": 2, "ami": 1 + 687 + 169, "yodas": 2 * 3}  # how many files, where it is known
 CLONED = {
     "mboshi": ["full_corpus_newsplit/train/a.wav", "full_corpus_newsplit/dev/b.mb.cleaned"],
     "fsdd": ["recordings/a.wav", "README.md"],
@@ -110,8 +106,7 @@ def origin(folder, name):
 
 def prepare(repository, name, stand_ins, tmp_path):
     """Run a script to the end."""
-    more, _ = SCRIPTS[name]
-    done = run(repository, name, stand_ins, tmp_path / "corpus", tmp_path / "out", *more)
+    done = run(repository, name, stand_ins, tmp_path / "corpus", tmp_path / "out", *MORE.get(name, []))
     assert done.returncode == 0, done.stderr
     return done
 
@@ -120,14 +115,14 @@ def test_every_corpus_of_the_table_has_a_script_and_every_script_a_row(repositor
     folder = repository / "manifests"
     table = re.findall(r"^\| \[(\w+)\]\((\w+)/prepare\.sh\) \|", (folder / "README.md").read_text(), re.MULTILINE)
     names = sorted(path.parent.name for path in folder.glob("*/prepare.sh"))
-    assert sorted(name for name, _ in table) == names == sorted(SCRIPTS) and all(name == link for name, link in table)
+    assert sorted(name for name, _ in table) == names == SCRIPTS and all(name == link for name, link in table)
     others = set(CORPORA) - set(names)
     assert others == {"audio_folder", "kaldi", "lhotse"}
     for link in re.findall(r"\]\(([^)]*)\)", (folder / "README.md").read_text()):
         assert (folder / link).exists(), link
 
 
-@pytest.mark.parametrize("name", sorted(SCRIPTS))
+@pytest.mark.parametrize("name", SCRIPTS)
 def test_without_arguments_a_script_says_how_it_is_called(repository, name, stand_ins):
     done = run(repository, name, stand_ins)
     assert done.returncode == 2 and f"manifests/{name}/prepare.sh" in done.stderr and calls(stand_ins, "birq-manifest") == []
@@ -142,11 +137,11 @@ def test_a_missing_tool_is_one_sentence(repository, stand_ins, tmp_path):
     assert done.stderr == "error: no birq-manifest: run `make env`, then `source .venv/bin/activate`\n"
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(SCRIPTS) if name not in CLONED])
+@pytest.mark.parametrize("name", [name for name in SCRIPTS if name not in CLONED])
 def test_a_script_downloads_once_and_its_calls_parse(repository, name, stand_ins, tmp_path):
     prepare(repository, name, stand_ins, tmp_path)
     urls = [url for (url,) in calls(stand_ins, "curl")]
-    assert len(urls) == len(set(urls)) == SCRIPTS[name][1] and all(url.startswith("https://") for url in urls)
+    assert len(urls) == len(set(urls)) == DOWNLOADS.get(name, len(urls)) and all(url.startswith("https://") for url in urls)
     made = calls(stand_ins, "birq-manifest")
     assert made and all(parser(corpus).parse_args(arguments) for corpus, *arguments in made)
     prepare(repository, name, stand_ins, tmp_path)

@@ -17,7 +17,7 @@ from fairseq_birq.targets import TARGETS, build_targets
 from fairseq_birq.targets.base import TargetInputs
 from tests.fixtures.audio import tone
 
-FRONTEND_SETTINGS = {"logmel": {}, "waveform": {"waveform_dim": 16}}
+SMALLER = {"waveform": {"waveform_dim": 16}}  # than its defaults
 SEED_9 = {name: {"seed": 9} for name, source in sorted(TARGETS.items()) if "seed" in {one.name for one in fields(source.Config)}}
 
 
@@ -25,7 +25,7 @@ def build(name, frontend="logmel", **changes):
     cfg = OmegaConf.merge(
         OmegaConf.structured(BirqConfig),
         {
-            "frontend": {"name": frontend, **FRONTEND_SETTINGS[frontend]},
+            "frontend": {"name": frontend, **SMALLER.get(frontend, {})},
             "encoder": {"dim": 16, "num_heads": 2, "num_layers": 2},
             "quantizer": {"codebook_size": 200, "codebook_dim": 8, "num_codebooks": 2},
             "targets": {"use": [name], "own_layer": {"layers": [1]}},
@@ -36,7 +36,7 @@ def build(name, frontend="logmel", **changes):
     )
     cfg = from_dict(BirqConfig, cfg)
     torch.manual_seed(0)
-    module = FRONTENDS[frontend](dim=16, **FRONTEND_SETTINGS[frontend]).eval()
+    module = FRONTENDS[frontend](dim=16, **SMALLER.get(frontend, {})).eval()
     source = build_targets(cfg, module)[name].eval()
     source.update(build_speech_encoder(cfg.frontend, cfg.encoder), 1)
     if name == "label_file":
