@@ -3,19 +3,16 @@
 import argparse
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.audit.audit import audit
 from fairseq_birq.tools.audit.audit_report import write
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     options = vars(parser().parse_intermixed_args(argv))
     out = options.pop("out")
-    try:
-        lines = write(audit(**options), out)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    lines = write(audit(**options), out)
     print("\n".join([*lines, "", f"{out}: audit.md, audit.json, audit.png"]))
     return 0
 

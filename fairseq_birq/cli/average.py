@@ -3,17 +3,14 @@
 import argparse
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.average import average
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        print("\n".join(average(arguments.checkpoints, arguments.out)))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    print("\n".join(average(arguments.checkpoints, arguments.out)))
     return 0
 
 

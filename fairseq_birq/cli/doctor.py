@@ -4,11 +4,12 @@ import argparse
 import logging
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.doctor.config import find_yaml
 from fairseq_birq.tools.doctor.examination import report
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     """Exit status 0: the run would start; 1: it would not; 2: there is no such configuration."""
     options = parser().parse_intermixed_args(argv)
@@ -17,9 +18,6 @@ def main(argv=None) -> int:
         given = options.config_dir or options.config_name or options.arguments
         launch = find_yaml(options.config_dir, options.config_name, options.arguments) if given else None
         return 0 if report(launch, num_rows=options.rows, steps=not options.no_steps) else 1
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
     finally:
         logging.disable(logging.NOTSET)
 

@@ -3,18 +3,15 @@
 import argparse
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.export import EXPORTS
 from fairseq_birq.tools.export.folder import export
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     arguments = parser().parse_args(argv)
-    try:
-        files = export(arguments.checkpoint, arguments.out, arguments.to)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    files = export(arguments.checkpoint, arguments.out, arguments.to)
     print(f"{arguments.out}: {', '.join(files)}")
     return 0
 

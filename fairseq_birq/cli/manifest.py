@@ -5,23 +5,21 @@ import difflib
 import os
 import sys
 
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.corpora import CORPORA, make
 from fairseq_birq.errors import UserError
 
 FOLDER = "audio_folder"
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     arguments = sys.argv[1:] if argv is None else list(argv)
     corpus = arguments.pop(0) if arguments and arguments[0] in CORPORA else FOLDER
-    try:
-        if corpus == FOLDER:
-            _refuse_misspelt(arguments)
-        options = vars(parser(corpus).parse_args(arguments))
-        lines = make(corpus, **options)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    if corpus == FOLDER:
+        _refuse_misspelt(arguments)
+    options = vars(parser(corpus).parse_args(arguments))
+    lines = make(corpus, **options)
     print("\n".join(lines).encode("utf-8", "backslashreplace").decode("utf-8"))  # also names that are not UTF-8
     return 0
 

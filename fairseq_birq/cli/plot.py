@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.pictures import pictures
 
 _MANIFEST = ("--manifest", dict(required=True, help="FOLDER/<split>.tsv"))
@@ -40,14 +40,11 @@ KINDS = {
 }  # fmt: skip
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     options = vars(parser().parse_args(argv))
     draw = KINDS[options.pop("kind")][1]
-    try:
-        draw(**options)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    draw(**options)
     print(options["out"])
     return 0
 

@@ -3,21 +3,18 @@
 import argparse
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.probes import PROBES
 from fairseq_birq.tools.probes.runner import Options, run
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     given = vars(parser().parse_args(argv))
     changes = {key: given.pop(key) for key in ("updates", "lr", "batch_size", "size") if key in given}
     call = {key: given.pop(key) for key in ("task", "checkpoints", "data", "out", "untrained")}
     suffixes = dict(given.pop("labels"))
-    try:
-        lines = run(**call, options=Options(changes=changes, suffixes=suffixes, **given))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    lines = run(**call, options=Options(changes=changes, suffixes=suffixes, **given))
     print("\n".join(lines))
     return 0
 

@@ -3,16 +3,13 @@
 import argparse
 import sys
 
-from fairseq_birq.errors import UserError
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.report.page import write
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
-    try:
-        out = write(**vars(parser().parse_args(argv)))
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    out = write(**vars(parser().parse_args(argv)))
     print(out)
     return 0
 

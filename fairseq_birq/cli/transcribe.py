@@ -4,6 +4,7 @@ import argparse
 import logging
 import sys
 
+from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.decoding.options import OF_LEXICON, choose_decoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.progress import progress
@@ -18,14 +19,11 @@ LM_WEIGHT, BEAM = 2.0, 50
 _NOT_GIVEN = object()
 
 
+@says_what_is_wrong
 def main(argv=None) -> int:
     """Exit status 0: all were transcribed; 1: some could not be read, and are named; 2: nothing was done."""
     arguments = parser().parse_intermixed_args(argv)
-    try:
-        failed, total = run(arguments)
-    except (UserError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    failed, total = run(arguments)
     return 1 if failed else 0
 
 

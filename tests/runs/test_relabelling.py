@@ -16,16 +16,14 @@ from omegaconf import OmegaConf
 from fairseq_birq.data.frame_labels import LabelStore, read_info
 from fairseq_birq.tools.relabel.label_sources import SourceCodes
 from fairseq_birq.tools.relabel.labelling import make
-from tests.fixtures.manifests import write_manifest
+from tests.fixtures.manifests import write_corpus
 
 SCRIPT = "examples/relabelling/run.sh"
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    write_manifest(folder, "train", seconds=[1.0 + 0.2 * index for index in range(12)])
-    return write_manifest(folder, "valid", seconds=[1.0, 1.5])
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

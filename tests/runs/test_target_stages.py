@@ -8,7 +8,7 @@ from fairseq_cli.train import main
 from omegaconf import OmegaConf
 
 from fairseq_birq.objective.heads import CodebookHeads
-from tests.fixtures.manifests import write_manifest
+from tests.fixtures.manifests import write_corpus
 from tests.fixtures.models import batch, latent_rq
 from tests.fixtures.runs import assert_same
 from tests.fixtures.training_commands import command, logged, train, train_in_two_processes, weights
@@ -18,9 +18,7 @@ REFRESHES = [4, 6]
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    write_manifest(folder, "train", seconds=[1.0 + 0.2 * index for index in range(12)])
-    return write_manifest(folder, "valid", seconds=[1.0, 1.5])
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import yaml
 from fairseq_birq.cli.labels import main as labels_main
 from tests.fixtures.checkpoints import write_birq_checkpoint
 from tests.fixtures.commands import shell
-from tests.fixtures.manifests import write_manifest
+from tests.fixtures.manifests import write_corpus, write_manifest
 from tests.fixtures.training_commands import command, logged, train, train_in_two_processes, weights
 
 RECIPES = {"best_rq": "raw_input", "birq": "raw_input", "latent_rq": "snapshot", "relabelling": "label_file"}
@@ -17,9 +17,7 @@ RECIPES = {"best_rq": "raw_input", "birq": "raw_input", "latent_rq": "snapshot",
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("corpus")
-    write_manifest(folder, "train", seconds=[1.0 + 0.2 * index for index in range(12)])
-    return write_manifest(folder, "valid", seconds=[1.0, 1.5])
+    return write_corpus(tmp_path_factory.mktemp("corpus"))
 
 
 @pytest.fixture(scope="module")
