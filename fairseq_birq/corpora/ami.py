@@ -1,8 +1,11 @@
 """AMI meeting corpus: close-talking headsets (ihm) and the first microphone of the first array (sdm).
 
 Layout: FOLDER is the download of `amicorpus` with
+
     <meeting>/audio/<meeting>.Headset-<channel>.wav and <meeting>/audio/<meeting>.Array1-01.wav
+
 and the manual annotations (ami_public_manual_1.6.1 or 1.6.2, unpacked in FOLDER or named by --annotations) with
+
     corpusResources/meetings.xml, segments/<meeting>.<agent>.segments.xml, words/<meeting>.<agent>.words.xml
 
 Written: `train`, `valid` (the dev set), `test_ihm` and `test_sdm` (the eval set). With --mic both `train` and

@@ -1,6 +1,7 @@
 """Spoken digits (github.com/Jakobovski/free-spoken-digit-dataset): 0 to 9 in English, 6 speakers, 8 kHz, one word a file.
 
 Layout: FOLDER is a clone, with
+
     recordings/<digit>_<speaker>_<take>.wav
 
 Written: `train`, `dev` and `test` of the lists in manifests/fsdd: 8 and 2 takes of each digit and speaker drawn from takes

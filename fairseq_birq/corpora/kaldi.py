@@ -1,6 +1,7 @@
 """Kaldi data directories (https://kaldi-asr.org/doc/data_prep.html), one per split.
 
 Layout: each FOLDER, as data/train and data/dev, holds
+
     wav.scp    <recording> PATH, or <recording> COMMAND |
     segments   <utterance> <recording> <start s> <end s>; without it every recording is an utterance
     text       <utterance> WORDS; without it no transcripts are written

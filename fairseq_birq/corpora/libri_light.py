@@ -1,6 +1,7 @@
 """Libri-Light (arXiv 1912.07875), and any folder of long recordings without transcripts, cut into pieces.
 
 Layout: FOLDER holds `small`, `medium`, `large` (or some of them, or is one of them, or any other tree of audio files)
+
     <subset>/<speaker>/<book>/<file>.flac and .json, of which the .json is not needed
 
 Written: `train`, and as `valid` a share of the speakers (folders two above a file), of one speaker a share of the files.

@@ -1,6 +1,7 @@
 """LibriSpeech (OpenSLR 12): read English, 16 kHz flac, one file per utterance, transcripts in capitals.
 
 Layout: FOLDER is `LibriSpeech` or the folder above it, with the unpacked archives
+
     <subset>/<speaker>/<chapter>/<speaker>-<chapter>-<number>.flac
     <subset>/<speaker>/<chapter>/<speaker>-<chapter>.trans.txt, lines of `<speaker>-<chapter>-<number> TEXT`
 

@@ -1,6 +1,7 @@
 """Mboshi (github.com/besacier/mboshi-french-parallel-corpus): a Bantu language, 3 speakers, 16 kHz, with letters.
 
 Layout: FOLDER is a clone, with
+
     full_corpus_newsplit/{train,dev}/<name>.wav and <name>.mb.cleaned
     forced_alignments_supervised_spkr/align-kit-old/{train,dev}/<name>.txt, for .phn
     forced_alignments_supervised_spkr/limsi-align/dev0.seg, for .limsi.phn

@@ -1,9 +1,11 @@
 """YODAS 2 (Hugging Face espnet/yodas2): long recordings of YouTube at 24 kHz, and the times of their captions.
 
 Layout: FOLDER is the download, its folder `data`, or a folder with some of the language folders
+
     data/<language>/text/<shard>.json, a list of {"audio_id": <video>, "text": {"<video>-<number>-<start>-<end>": TEXT}}
         with start and end in 1/100 s
     data/<language>/audio/<shard>.tar.gz, unpacked: data/<language>/audio/<shard>/.../<video>.wav
+
 Languages are called en000 to en007 (captions by users), en100 (automatic captions) and so on.
 
 Written: `train`, and a share of the videos as `valid`. An utterance is a caption's stretch of its video.
