@@ -204,7 +204,7 @@ def loss_part(model, with_soft_codes):
         targets = {"raw_input": torch.randint(head.weight.shape[1], (num_masked, 1))}
         if with_soft_codes:
             targets["own_layer"] = random_soft_codes(model.targets["own_layer"], num_masked)
-        masked_code_loss(hidden, head.weight, head.bias, targets, WEIGHTS, model.block_bytes)[0].backward()
+        masked_code_loss(hidden, head.weight, head.bias, targets, WEIGHTS, 16 << 20)[0].backward()
 
     return step
 

@@ -5,8 +5,10 @@ Besides the builders, only the modules' own `settings(cfg)` and `build(cfg, cont
 
 from typing import Optional
 
+import torch
 from torch import nn
 
+from fairseq_birq.devices import block_bytes
 from fairseq_birq.encoders import ENCODERS
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
@@ -56,6 +58,6 @@ def build_quantizer(
         codebook_dim=cfg.codebook_dim,
         num_codebooks=num_codebooks or cfg.num_codebooks,
         seed=cfg.seed if seed is None else seed,
-        block_bytes=int(block_mb * (1 << 20) / 2),
+        block_bytes=block_bytes(block_mb, torch.device("cpu")) // 2,
         codebook=codebook,
     )

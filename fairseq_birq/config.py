@@ -46,7 +46,9 @@ class BirqConfig:
         None, "checkpoint of birq or birq_ctc whose encoder is the first snapshot: training begins with stage 1"
     )
     masked_views: int = setting(1, "differently masked copies of a batch that share its unmasked pass")
-    block_mb: float = setting(16.0, "byte budget for scores and logits that are alive at once, in MiB")
+    block_mb: float = setting(
+        0.0, "byte budget for scores and logits that are alive at once, in MiB; 0 = by device: 16 on a CPU, 1024 elsewhere"
+    )
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """The pre-training model: one encoder on masked input, any mix of target sources on the unmasked input."""
 
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from fairseq_birq.builders import build_masker, build_speech_encoder
 from fairseq_birq.checkpoint import load, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
+from fairseq_birq.devices import block_bytes, to_device
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.objective.losses import pretraining_loss
@@ -28,10 +29,10 @@ class BirqModel(nn.Module):
         head_names: which head predicts the codes of each source.
         seed: of masks and filler noise, with the update and the utterance's id.
         masked_views: differently masked copies of a batch.
-        block_bytes: most bytes of logits that are alive at once.
+        block_mb: most MiB of logits that are alive at once; 0: what suits the device.
     """
 
-    def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_bytes=16 << 20):
+    def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_mb=0.0):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker
@@ -40,7 +41,7 @@ class BirqModel(nn.Module):
         self.head_names = head_names
         self.seed = seed
         self.masked_views = masked_views
-        self.block_bytes = block_bytes
+        self.block_mb = block_mb
         self.num_updates = 0
 
     @classmethod
@@ -69,7 +70,7 @@ class BirqModel(nn.Module):
             head_names=head_names,
             seed=cfg.seed,
             masked_views=cfg.masked_views,
-            block_bytes=int(cfg.block_mb * (1 << 20)),
+            block_mb=cfg.block_mb,
         )
         if cfg.pretrained_path:
             start_from(model, cfg.pretrained_path)
@@ -100,6 +101,7 @@ class BirqModel(nn.Module):
         ids: Tensor,
         weights: Optional[Dict[str, float]] = None,
         codes: Optional[Tensor] = None,
+        on_host: Optional[Dict[str, List[int]]] = None,
     ) -> PretrainingOutput:
         """Masked prediction of every source's targets.
 
@@ -112,37 +114,43 @@ class BirqModel(nn.Module):
             ids: (B,) int64, the utterances' numbers.
             weights: per source, 1 where it is not named; in training a source of weight 0 is not computed.
             codes: (B, T, N) int64, labels of all encoder frames for `label_file` targets.
+            on_host: `ids` and `num_samples` of the utterances as Python numbers; without them the host waits for the device.
         """
         if waveform.shape[0] == 0:
             waveform = waveform.new_zeros(1, self.speech_encoder.frontend.sample_rate)
             padding_mask, ids = torch.ones_like(waveform, dtype=torch.bool), ids.new_zeros(1)
+            on_host = {"ids": [0], "num_samples": [0]}
             codes = None if codes is None else codes.new_zeros(1, *codes.shape[1:])
         weights = {name: (weights or {}).get(name, 1.0) for name in self.targets}
         active = {name: source for name, source in self.targets.items() if source.active}
         sources = {name: source for name, source in active.items() if weights[name] != 0 or not self.training}
         views = range(self.masked_views)
         update = self.num_updates if self.training else 0
+        ids, num_samples = _on_host(ids, padding_mask, on_host)
         keys = torch.cat([utterance_keys(self.seed, update, ids, view) for view in views])
         features = self.speech_encoder.frontend.features(waveform, padding_mask)
-        frame_padding_mask = self._frame_padding_mask(padding_mask)
-        mask = self.masker.sample(frame_padding_mask.repeat(self.masked_views, 1), keys)
-        predicted, hidden = self.encode(features, frame_padding_mask, mask, keys, sources)
-        inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, hidden, codes)
+        num_frames = [int(self.speech_encoder.output_length(samples)) for samples in num_samples]
+        padded = torch.arange(int(self.speech_encoder.output_length(waveform.shape[1]))) >= torch.tensor(num_frames)[:, None]
+        mask = self.masker.sample(padded.repeat(self.masked_views, 1), keys)
+        frame_padding_mask = to_device(padded, waveform.device)
+        inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, {}, codes, num_frames)
+        predicted, inputs.hidden = self.encode(features, inputs.padding_or_none, mask, keys, sources)
         targets = {name: source(inputs) for name, source in sources.items()}
-        loss, terms = self._losses(predicted[mask], targets, weights)
-        num_frames = int((~frame_padding_mask).sum()) * self.masked_views
+        rows, columns = inputs.frames()
+        index = to_device(rows * mask.shape[1] + columns, waveform.device)
+        loss, terms = self._losses(predicted.flatten(0, 1).index_select(0, index), targets, weights)
         return PretrainingOutput(
             loss,
             terms,
-            num_masked=int(mask.sum()),
-            num_frames=num_frames,
-            num_padded=mask.numel() - num_frames,
-            audio_seconds=int((~padding_mask).sum()) / self.speech_encoder.frontend.sample_rate,
+            num_masked=len(rows),
+            num_frames=sum(num_frames) * self.masked_views,
+            num_padded=mask.numel() - sum(num_frames) * self.masked_views,
+            audio_seconds=sum(num_samples) / self.speech_encoder.frontend.sample_rate,
             columns={name: source.columns for name, source in sources.items()},
             stage=None if self.staged is None else self.staged.stage,
         )
 
-    def encode(self, features: Features, frame_padding_mask: Tensor, mask: Tensor, keys: Tensor, sources):
+    def encode(self, features: Features, frame_padding_mask: Optional[Tensor], mask: Tensor, keys: Tensor, sources):
         """The last layer on masked features, and on unmasked ones the layers that sources ask for.
 
         Both go through the layers up to the deepest of those in one joined batch, the masked views first and the clean
@@ -155,7 +163,7 @@ class BirqModel(nn.Module):
         views, batch = mask.shape[0] // features.x.shape[0], features.x.shape[0]
         masked = self.masker.fill(features.x.repeat(views, 1, 1), mask, keys)
         masked = Features(masked, features.padding_mask.repeat(views, 1))
-        masked_padding = frame_padding_mask.repeat(views, 1)
+        masked_padding = None if frame_padding_mask is None else frame_padding_mask.repeat(views, 1)
         wanted = sorted({layer for source in sources.values() for layer in source.hidden_layers})
         needs_gradient = any(source.needs_gradient for source in sources.values()) and torch.is_grad_enabled()
         if not wanted:
@@ -166,7 +174,8 @@ class BirqModel(nn.Module):
                 layers = self._run(features, frame_padding_mask, wanted[-1], clean_rows)
             return self._run(masked, masked_padding)[-1], {layer: layers[layer - 1] for layer in wanted}
         joined = Features(torch.cat([masked.x, features.x]), torch.cat([masked.padding_mask, features.padding_mask]))
-        layers = self._run(joined, torch.cat([masked_padding, frame_padding_mask]), wanted[-1], clean_rows)
+        padding = None if masked_padding is None else torch.cat([masked_padding, frame_padding_mask])
+        layers = self._run(joined, padding, wanted[-1], clean_rows)
         rest = self.speech_encoder.encoder.run_layers(layers[-1][:-batch], masked_padding, start=wanted[-1])
         return (rest or [layers[-1][:-batch]])[-1], {layer: layers[layer - 1][-batch:] for layer in wanted}
 
@@ -176,12 +185,8 @@ class BirqModel(nn.Module):
 
     def _losses(self, predicted: Tensor, targets, weights):
         rewards = {name: self.targets[name].diversity_weight for name in targets}
-        return pretraining_loss(predicted, self.heads, self.head_names, targets, weights, rewards, self.block_bytes)
-
-    def _frame_padding_mask(self, padding_mask: Tensor) -> Tensor:
-        lengths = self.speech_encoder.output_length((~padding_mask).sum(1))
-        steps = int(self.speech_encoder.output_length(padding_mask.shape[1]))
-        return torch.arange(steps, device=lengths.device)[None, :] >= lengths[:, None]
+        budget = block_bytes(self.block_mb, predicted.device)
+        return pretraining_loss(predicted, self.heads, self.head_names, targets, weights, rewards, budget)
 
     @property
     def staged(self) -> Optional[TargetSource]:
@@ -207,6 +212,13 @@ class BirqModel(nn.Module):
         source = self.targets[name]
         if source.reset_heads:
             self.heads[self.head_names[name]].redraw(self.seed, source.stage)
+
+
+def _on_host(ids: Tensor, padding_mask: Tensor, on_host) -> Tuple[Tensor, List[int]]:
+    """(B,) int64 ids on the host, and the utterances' samples."""
+    if on_host is None:
+        return ids.cpu(), (~padding_mask).sum(1).tolist()
+    return torch.tensor(on_host["ids"], dtype=torch.int64), on_host["num_samples"]
 
 
 def _target_encoder(path):

@@ -16,9 +16,13 @@ equations that make them: `LossTerm` in objective/losses.py, `SoftCodes` in obje
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
+import torch
 from torch import Tensor
+
+from fairseq_birq.devices import to_device
 
 if TYPE_CHECKING:
     from fairseq_birq.objective.losses import LossTerm
@@ -47,7 +51,10 @@ class Encoded:
 
 @dataclass
 class TargetInputs:
-    """The unmasked view of a batch, from which sources make targets."""
+    """The unmasked view of a batch, from which sources make targets.
+
+    What is known of a batch before it is computed (masks, lengths, keys) may stay on the host, whatever the device is.
+    """
 
     waveform: Tensor  # (B, S) float
     padding_mask: Tensor  # (B, S) bool
@@ -57,16 +64,51 @@ class TargetInputs:
     keys: Optional[Tensor] = None  # (views * B,) int64: random numbers of a row
     hidden: Dict[int, Tensor] = field(default_factory=dict)  # layer -> (B, T, d) on unmasked input
     codes: Optional[Tensor] = None  # (B, T, N) int64: labels that came with the batch
+    num_frames: Optional[List[int]] = None  # of each utterance; None: `frame_padding_mask` tells
 
     def gather(self, x: Tensor) -> Tensor:
         """The selected frames, row by row. x: (B, T, D) -> (M, D)."""
-        rows, columns = self.frames()
-        return x[rows % x.shape[0], columns]
+        return x[:, : self.selected.shape[1]].flatten(0, 1).index_select(0, self._selected)
+
+    def valid(self, x: Tensor) -> Tensor:
+        """All frames that are not padding, row by row. x: (B, T, D) -> (frames, D)."""
+        flat = x.flatten(0, 1)
+        return flat if len(self._valid) == flat.shape[0] else flat.index_select(0, self._valid)
 
     def frames(self) -> Tuple[Tensor, Tensor]:
-        """Row and column of every selected frame: (M,) int64 each."""
-        rows, columns = self.selected.nonzero(as_tuple=True)
+        """Row and column of every selected frame: (M,) int64 each, on the host."""
+        return self._frames
+
+    @property
+    def padding_or_none(self) -> Optional[Tensor]:
+        """`frame_padding_mask`, or None where the host knows that nothing is padded."""
+        known = self.num_frames is not None and min(self.num_frames) == self.frame_padding_mask.shape[1]
+        return None if known else self.frame_padding_mask
+
+    def __setattr__(self, name, value):
+        super().__setattr__(name, value)
+        if name == "selected":
+            for known in ("_frames", "_selected"):
+                self.__dict__.pop(known, None)
+
+    @cached_property
+    def _frames(self) -> Tuple[Tensor, Tensor]:
+        rows, columns = self.selected.cpu().nonzero(as_tuple=True)
         return rows, columns
+
+    @cached_property
+    def _selected(self) -> Tensor:
+        rows, columns = self._frames
+        index = (rows % self.frame_padding_mask.shape[0]) * self.selected.shape[1] + columns
+        return to_device(index, self.features.x.device)
+
+    @cached_property
+    def _valid(self) -> Tensor:
+        if self.num_frames is None:
+            valid = ~self.frame_padding_mask.cpu()
+        else:
+            valid = torch.arange(self.frame_padding_mask.shape[1]) < torch.tensor(self.num_frames)[:, None]
+        return to_device(valid.flatten().nonzero().squeeze(1), self.features.x.device)
 
 
 @dataclass

@@ -117,6 +117,7 @@ class AudioDataset(BatchesByLength):
 
         Returns:
             id: (B,) long; net_input: waveform (B, S) float64, padding_mask (B, S) bool, ids (B,) long;
+            on_host: ids and num_samples as lists of ints, which stay on the host where tensors go to a device;
             bad_audio: int; user_error: text or None, see `raise_user_error`;
             with labels target (B, L) long, target_lengths (B,) long and ntokens;
             with frame labels net_input has codes (B, T, N) long, -1 on padding
@@ -134,6 +135,7 @@ class AudioDataset(BatchesByLength):
         batch = {
             "id": ids,
             "net_input": {"waveform": waveform, "padding_mask": padding_mask, "ids": ids},
+            "on_host": {"ids": ids.tolist(), "num_samples": lengths.tolist()},
             "bad_audio": len(samples) - len(good),
         }
         if self.frame_labels is not None:

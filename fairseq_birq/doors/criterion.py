@@ -54,7 +54,7 @@ class BirqCriterion(FairseqCriterion):
     def forward(self, model, sample, reduce=True):
         """Return (loss summed over masked frames, M, logging output)."""
         weights = self.weights_at(list(model.targets), model.num_updates)
-        output = model(**sample["net_input"], weights=weights)
+        output = model(**_inputs(sample), weights=weights)
         logging_output = {
             "loss": output.loss.detach(),
             "sample_size": output.num_masked,
@@ -120,11 +120,16 @@ def _gradient_norms(model, sample, weights, names, num_masked) -> dict:
     for name in names:
         alone = {other: weights[name] if other == name else 0.0 for other in weights}
         with held_statistics.held(), torch.random.fork_rng(_gpus(sample)):
-            loss = model(**sample["net_input"], weights=alone).loss / max(num_masked, 1)
+            loss = model(**_inputs(sample), weights=alone).loss / max(num_masked, 1)
             gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
         squares = [gradient.double().square().sum() for gradient in gradients if gradient is not None]
         norms[name] = torch.stack(squares).sum().sqrt() if squares else loss.detach().double() * 0.0
     return norms
+
+
+def _inputs(sample) -> dict:
+    """What the model is given; numbers that the host knows too stay there."""
+    return {**sample["net_input"], **{key: sample[key] for key in ("on_host",) if key in sample}}
 
 
 def _gpus(sample) -> list:

@@ -74,7 +74,7 @@ class Encoder(nn.Module):
         return Encoded(self.run_layers(x, padding_mask, stop=num_layers), padding_mask, subsampled=x)
 
     def run_layers(
-        self, x: Tensor, padding_mask: Tensor, start: int = 0, stop: Optional[int] = None, clean_rows: int = 0
+        self, x: Tensor, padding_mask: Optional[Tensor], start: int = 0, stop: Optional[int] = None, clean_rows: int = 0
     ) -> List[Tensor]:
         """Layers start + 1 to stop; each output is (B, T, d).
 
@@ -93,7 +93,7 @@ class Encoder(nn.Module):
             outputs.append(x)
         return outputs
 
-    def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+    def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         """What comes before layer `start` + 1, and what the layers share."""
         raise NotImplementedError
 
@@ -118,8 +118,12 @@ class Encoder(nn.Module):
         return checkpoint(self.apply_layer, index, x, inputs, use_reentrant=False)
 
 
-def padding_or_none(padding_mask: Tensor) -> Optional[Tensor]:
-    """None if nothing is padded: attention without a mask is faster. Utterances without any frame count as unpadded,
-    so that no softmax is over nothing."""
+def padding_or_none(padding_mask: Optional[Tensor]) -> Optional[Tensor]:
+    """None if nothing is padded, as far as the host can know without waiting: attention without a mask is faster.
+
+    Utterances without any frame count as unpadded, so that no softmax is over nothing.
+    """
+    if padding_mask is None:
+        return None
     padding_mask = padding_mask & ~padding_mask.all(1, keepdim=True)
-    return padding_mask if bool(padding_mask.any()) else None
+    return padding_mask if padding_mask.device.type != "cpu" or bool(padding_mask.any()) else None

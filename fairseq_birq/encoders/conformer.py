@@ -78,7 +78,7 @@ class ConformerEncoder(Encoder):
         own = dict(conv_kernel=cfg.conv_kernel, positions=cfg.positions, attention_window=cfg.attention_window)
         return {**super().settings(cfg), **own}
 
-    def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+    def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         num_frames = x.shape[1]
         padding = padding_or_none(padding_mask)
         keep = attention_keep(padding, num_frames, self.attention_window, x.device)

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Tuple
+from typing import Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -74,7 +74,7 @@ class TransformerEncoder(Encoder):
             raise UserError("`model.encoder.attention_window` works with `model.encoder.name: conformer` only")
         return super().settings(cfg)
 
-    def prepare(self, x: Tensor, padding_mask: Tensor, start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+    def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         padding = padding_or_none(padding_mask)
         if start == 0:
             x = x if padding is None else x.masked_fill(padding[..., None], 0.0)

@@ -95,9 +95,10 @@ class SelfAttention(nn.Module):
             return attend(query, key, value, keep)
         if clean_rows == 0:
             return attend(query, key, value, keep, self.dropout)
-        noisy, clean = slice(None, num_noisy), slice(num_noisy, None)
-        first = attend(query[noisy], key[noisy], value[noisy], _rows(keep, noisy), self.dropout)
-        return torch.cat([first, attend(query[clean], key[clean], value[clean], _rows(keep, clean))])
+        parts = [part.split([num_noisy, clean_rows]) for part in (query, key, value)]  # slices have a slower backward pass
+        noisy, clean = [part[0] for part in parts], [part[1] for part in parts]
+        first = attend(noisy[0], noisy[1], noisy[2], _rows(keep, slice(None, num_noisy)), self.dropout)
+        return torch.cat([first, attend(clean[0], clean[1], clean[2], _rows(keep, slice(num_noisy, None)))])
 
     def _distance_scores(self, query: Tensor, table: Tensor, keep: Optional[Tensor]) -> Tensor:
         """Scores that depend on the distance of query and key, -inf where `keep` is False.

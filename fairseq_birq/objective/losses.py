@@ -26,8 +26,11 @@ Targets = Union[Tensor, SoftCodes]
 
 
 def G(log_p: Tensor, codes: Tensor) -> Tensor:
-    """`sum_t - log p(y_t | x~)_t`: hard codes, which no gradient goes through. log_p: (R, V) float, codes: (R,) int64."""
-    return -log_p.gather(1, codes[:, None]).sum()
+    """`sum_t - log p(y_t | x~)_t`: hard codes, which no gradient goes through, of one codebook or of several at once.
+
+    log_p: (R, ..., V) float, codes: (R, ...) int64 -> (...)
+    """
+    return -log_p.gather(-1, codes[..., None]).squeeze(-1).sum(0)
 
 
 def F(log_p: Tensor, labels: Tensor) -> Tensor:
@@ -117,8 +120,9 @@ def masked_code_loss(
     total = _InBlocks.apply(work, needed, hidden, weight, bias, *units)
     for term in terms.values():
         offsets = torch.arange(term.codes.shape[1], device=hidden.device) * weight.shape[1]
-        counts = torch.bincount((term.codes + offsets).flatten(), minlength=term.codes.shape[1] * weight.shape[1])
-        term.histogram = counts.view(-1, weight.shape[1])
+        counts = torch.zeros(term.codes.shape[1] * weight.shape[1], dtype=torch.int64, device=hidden.device)
+        places = (term.codes + offsets).flatten()
+        term.histogram = counts.scatter_add_(0, places, torch.ones_like(places)).view(-1, weight.shape[1])
     return total, terms
 
 
@@ -131,34 +135,47 @@ class _Work:
     terms: Dict[str, LossTerm]
     block_bytes: int
 
+    @property
+    def has_soft_labels(self) -> bool:
+        return any(isinstance(source, SoftCodes) for source in self.targets.values())
+
+    def heads(self, num_frames: int, num_heads: int, num_codes: int) -> List[slice]:
+        """Heads that are computed at once, as logits of one product: on an accelerator as many as the budget has room for."""
+        on_cpu = all(term.loss_sum.device.type == "cpu" for term in self.terms.values())
+        room = self.block_bytes // (4 * max(1, num_frames) * num_codes)
+        size = 1 if on_cpu or self.has_soft_labels else min(max(1, room), num_heads)
+        return [slice(start, min(start + size, num_heads)) for start in range(0, num_heads, size)]
+
     def blocks(self, num_frames: int, num_codes: int) -> List[slice]:
         """Rows whose logits fit into the budget, a quarter as many with soft labels: 5 such arrays are alive then, else 3."""
-        share = 4 if any(isinstance(source, SoftCodes) for source in self.targets.values()) else 1
-        size = max(1, self.block_bytes // (4 * share * num_codes))
+        size = max(1, self.block_bytes // (4 * (4 if self.has_soft_labels else 1) * num_codes))
         return [slice(start, start + size) for start in range(0, num_frames, size)]
 
-    def loss(self, log_p: Tensor, n: int, num_heads: int, rows: slice, units: List[Tensor]) -> Tensor:
-        """`w1 F + w2 G` of some frames and codebook n. log_p: (R, V); units: unit vectors of these frames, all sources."""
+    def loss(self, log_p: Tensor, heads: slice, num_heads: int, rows: slice, units: List[Tensor]) -> Tensor:
+        """`w1 F + w2 G` of some frames and heads. log_p: (R, heads, V); units: unit vectors of these frames, all sources."""
         losses, left = {}, iter(units)
         for name, source in self.targets.items():
             block = source.of_frames(rows, left) if isinstance(source, SoftCodes) else source[rows]
-            columns = range(n, _columns(source), num_heads)
-            parts = [self._column_loss(name, log_p, block, column, rows) for column in columns]
-            losses[name] = sum(parts, log_p.new_zeros(())) / _columns(source)
+            starts = range(0, _columns(source), num_heads)  # of label columns that belong to the same heads
+            parts = [self._columns_loss(name, log_p, block, slice(heads.start + i, heads.stop + i), rows) for i in starts]
+            losses[name] = sum(parts[1:], parts[0]) / _columns(source)
         return penalty_form(losses, self.weights)
 
-    def _column_loss(self, name, log_p, block, column, rows) -> Tensor:
+    def _columns_loss(self, name, log_p, block, columns: slice, rows) -> Tensor:
         term = self.terms[name]
-        if isinstance(block, SoftCodes):
-            labels = block.labels(column, log_p.dtype)
-            loss, codes = F(log_p, labels.y), labels.nearest
-            _note_labels(term, column, labels)
+        if isinstance(block, SoftCodes):  # one head only
+            labels = block.labels(columns.start, log_p.dtype)
+            loss, codes = F(log_p.flatten(0, 1), labels.y), labels.nearest[:, None]
+            _note_labels(term, columns.start, labels)
+            term.loss_sum[columns].add_(loss.detach())
         else:
-            loss, codes = G(log_p, block[:, column]), block[:, column]
-        term.loss_sum[column] += loss.detach()
+            codes = block[:, columns]
+            of_columns = G(log_p, codes)
+            term.loss_sum[columns].add_(of_columns.detach())
+            loss = of_columns.sum()
         with torch.no_grad():
-            term.correct[column] += (log_p.gather(1, codes[:, None]) >= log_p.amax(-1, keepdim=True)).sum()
-        term.codes[rows, column] = codes
+            term.correct[columns].add_((log_p.gather(-1, codes[..., None]) >= log_p.amax(-1, keepdim=True)).squeeze(-1).sum(0))
+        term.codes[rows, columns] = codes
         return loss
 
 
@@ -174,21 +191,24 @@ class _InBlocks(torch.autograd.Function):
     def forward(ctx, work, needed, hidden, weight, bias, *units):
         wide = torch.float64 if hidden.dtype == torch.float64 else torch.float32
         narrow, tensors = _compute_dtype(hidden), (hidden, weight, bias, *units)
-        grads = [torch.zeros_like(tensor, dtype=wide) if need else None for tensor, need in zip(tensors, needed)]
+        heads = work.heads(hidden.shape[0], weight.shape[0], weight.shape[1])
+        grads = _Gradients(tensors, needed, wide, hidden.shape[0], weight.shape[0])
         total = hidden.new_zeros((), dtype=torch.float64)
-        for n in range(weight.shape[0]):
-            head = [weight[n].to(narrow), bias[n].to(wide)]
-            for rows in work.blocks(hidden.shape[0], weight.shape[1]):
-                frames = [hidden[rows].to(narrow), *head, *(unit[rows].to(wide) for unit in units)]
+        for group in heads:
+            matrix, offset = weight[group].flatten(0, 1).to(narrow), bias[group].flatten(0, 1).to(wide)
+            for rows in work.blocks(hidden.shape[0], matrix.shape[0]):
+                frames = [hidden[rows].to(narrow), matrix, offset, *(unit[rows].to(wide) for unit in units)]
                 leaves = [tensor.detach().requires_grad_(need) for tensor, need in zip(frames, needed)]
                 with torch.set_grad_enabled(any(needed)), torch.autocast(hidden.device.type, enabled=False):
-                    x, matrix, offset, *unit_rows = leaves
-                    log_p = (x @ matrix.t()).to(wide).add_(offset).log_softmax(-1)
-                    loss = work.loss(log_p, n, weight.shape[0], rows, unit_rows)
+                    x, leaf_matrix, leaf_offset, *unit_rows = leaves
+                    logits = (x @ leaf_matrix.t()).to(wide).add_(leaf_offset)
+                    log_p = logits.view(len(x), -1, weight.shape[1]).log_softmax(-1)
+                    del logits
+                    loss = work.loss(log_p, group, weight.shape[0], rows, unit_rows)
                     del log_p
                 total += loss.detach()
-                _add_gradient(loss, leaves, [_part(grad, i, n, rows) for i, grad in enumerate(grads)])
-        ctx.save_for_backward(*[grad for grad in grads if grad is not None])
+                grads.add(loss, leaves, group, rows)
+        ctx.save_for_backward(*grads.all())
         ctx.dtypes = [tensor.dtype if need else None for tensor, need in zip(tensors, needed)]
         return total.to(wide)
 
@@ -198,24 +218,44 @@ class _InBlocks(torch.autograd.Function):
         return (None, None, *[None if dtype is None else (grad_total * next(saved)).to(dtype) for dtype in ctx.dtypes])
 
 
-def _part(grad: Optional[Tensor], index: int, n: int, rows: slice) -> Optional[Tensor]:
-    """Where the gradient of a block's leaf belongs: weight and bias are given by codebook, all else by frames."""
-    return None if grad is None else grad[n] if index in (1, 2) else grad[rows]
+class _Gradients:
+    """Sums of the gradients of blocks. What one block has whole, as on an accelerator, is taken over as it is."""
 
+    def __init__(self, tensors, needed, dtype, num_frames, num_heads):
+        self.parts: List[Optional[Tensor]] = [None] * len(tensors)
+        self.tensors, self.needed, self.dtype = tensors, needed, dtype
+        self.num_frames, self.num_heads = num_frames, num_heads
 
-def _add_gradient(loss: Tensor, leaves: List[Tensor], parts: List[Optional[Tensor]]) -> None:
-    wanted = [(leaf, part) for leaf, part in zip(leaves, parts) if part is not None]
-    if wanted and loss.requires_grad:
-        gradients = torch.autograd.grad(loss, [leaf for leaf, _ in wanted], allow_unused=True)
-        for (_, part), gradient in zip(wanted, gradients):
-            if gradient is not None:
-                part += gradient
+    def add(self, loss: Tensor, leaves: List[Tensor], heads: slice, rows: slice) -> None:
+        """Of a block's loss. leaves: what it was computed of; weight and bias belong to heads, all else to frames."""
+        if not loss.requires_grad:
+            return
+        wanted = [index for index, need in enumerate(self.needed) if need]
+        gradients = torch.autograd.grad(loss, [leaves[index] for index in wanted], allow_unused=True)
+        is_whole = heads.stop - heads.start == self.num_heads and rows.stop - rows.start >= self.num_frames
+        for index, gradient in zip(wanted, gradients):
+            if gradient is None:
+                continue
+            if is_whole:
+                self.parts[index] = gradient.view_as(self.tensors[index])
+                continue
+            part = self.part(index)[heads if index in (1, 2) else rows]
+            part += gradient.view_as(part)
+
+    def part(self, index: int) -> Tensor:
+        found = self.parts[index]
+        if found is None:
+            found = self.parts[index] = torch.zeros_like(self.tensors[index], dtype=self.dtype)
+        return found
+
+    def all(self) -> List[Tensor]:
+        return [self.part(index) for index, need in enumerate(self.needed) if need]
 
 
 def _note_labels(term: LossTerm, column: int, labels: SoftLabels) -> None:
     assert term.sampled_nearest is not None and term.entropy_sum is not None
-    term.sampled_nearest[column] += (labels.nearest == labels.sampled).sum()
-    term.entropy_sum[column] += labels.entropy.sum()
+    term.sampled_nearest[column].add_((labels.nearest == labels.sampled).sum())
+    term.entropy_sum[column].add_(labels.entropy.sum())
 
 
 def _new_term(source: Targets, hidden: Tensor) -> LossTerm:

@@ -10,6 +10,8 @@ import math
 import torch
 from torch import Tensor, nn
 
+from fairseq_birq.devices import to_device
+
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed integer; increments of SplitMix64
 _MIX_1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX_2 = -7723592293110705685  # 0x94D049BB133111EB
@@ -37,8 +39,11 @@ def utterance_keys(seed: int, update: int, ids: Tensor, view: int = 0) -> Tensor
 
 def uniforms(keys: Tensor, positions: Tensor, stream: int) -> Tensor:
     """Uniform numbers in [0, 1). keys and positions: int64, broadcast together -> float64."""
-    bits = _mix(_mix(keys + stream) + (positions + 1) * _GOLDEN)
-    return _shift_right(bits, 11).double() * 2.0**-53
+    return _uniforms(_mix(keys + stream) + (positions + 1) * _GOLDEN)
+
+
+def _uniforms(state: Tensor) -> Tensor:
+    return _shift_right(_mix(state), 11).double() * 2.0**-53
 
 
 def gumbel_offsets(keys: Tensor, columns: Tensor, num_columns: int) -> Tensor:
@@ -56,6 +61,8 @@ class SpanMasker(nn.Module):
     Every 10 ms frame starts a span with probability `start_prob` (BEST-RQ, arXiv 2202.01855, section 3), so on
     average 1 - (1 - start_prob)^(span_ms / 10) of the frames are masked: 33 % with 0.01 and 400 ms. Spans are snapped
     to encoder frames; one that would pass the end of the utterance is cut there.
+
+    Masks are cheapest on the host, whatever the device of the features: nothing must then wait to know how many frames they are.
     """
 
     def __init__(self, step_ms, frames_per_step, span_ms=400.0, start_prob=0.01, noise_std=0.1):
@@ -76,17 +83,21 @@ class SpanMasker(nn.Module):
 
     def fill(self, x: Tensor, mask: Tensor, keys: Tensor) -> Tensor:
         """Replace masked features. x: (B, F, D) float, mask: (B, T) bool, keys: (B,) int64 -> (B, F, D)."""
+        mask, keys = mask.cpu(), keys.cpu()
         frames = mask.repeat_interleave(self.frames_per_step, dim=1)[:, : x.shape[1]]
         frames = nn.functional.pad(frames, (0, x.shape[1] - frames.shape[1]))
         rows, columns = frames.nonzero(as_tuple=True)
+        width = 2 * ((x.shape[2] + 1) // 2)  # random numbers come in pairs
+        starts = _mix(keys + _NOISE)[rows] + columns * width * _GOLDEN
+        packed = torch.cat([rows * x.shape[1] + columns, starts, (torch.arange(width) + 1) * _GOLDEN])
+        index, starts, steps = to_device(packed, x.device).split([len(rows), len(rows), width])
         filled = x.clone()
-        filled[rows, columns] = self._noise(keys[rows], columns, x.shape[2]).to(x.dtype)
+        filled.view(-1, x.shape[2])[index] = self._noise(_uniforms(starts[:, None] + steps), x.shape[2]).to(x.dtype)
         return filled
 
-    def _noise(self, keys: Tensor, columns: Tensor, dim: int) -> Tensor:
-        """Normal numbers by Box and Muller's transform. keys, columns: (R,) int64 -> (R, dim) float."""
-        half = (dim + 1) // 2
-        positions = columns[:, None] * (2 * half) + torch.arange(half, device=keys.device)
-        radius = (-2.0 * torch.log1p(-uniforms(keys[:, None], positions, _NOISE))).sqrt().float()
-        angle = 2.0 * math.pi * uniforms(keys[:, None], positions + half, _NOISE).float()
+    def _noise(self, uniform: Tensor, dim: int) -> Tensor:
+        """Normal numbers by Box and Muller's transform. uniform: (R, dim or dim + 1) float64 -> (R, dim) float."""
+        half = uniform.shape[1] // 2
+        radius = (-2.0 * torch.log1p(-uniform[:, :half])).sqrt().float()
+        angle = 2.0 * math.pi * uniform[:, half:].float()
         return self.noise_std * torch.cat([radius * angle.cos(), radius * angle.sin()], dim=1)[:, :dim]

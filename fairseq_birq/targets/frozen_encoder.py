@@ -42,7 +42,7 @@ class FrozenEncoder(nn.Module):
         if not self.shares_features:
             features = self.frontend.features(inputs.waveform, inputs.padding_mask)
         hidden, _ = self.frontend.subsample(features)
-        return [hidden, *self.encoder.run_layers(hidden, inputs.frame_padding_mask, stop=self.num_layers)]
+        return [hidden, *self.encoder.run_layers(hidden, inputs.padding_or_none, stop=self.num_layers)]
 
     def copy(self, speech_encoder: nn.Module) -> None:
         """Become a copy of the first layers of another speech encoder."""
@@ -53,8 +53,10 @@ class FrozenEncoder(nn.Module):
     def average(self, speech_encoder: nn.Module, decay: float) -> None:
         """Parameters become `decay * own + (1 - decay) * the other's`; buffers are copied."""
         parameters, buffers = dict(speech_encoder.named_parameters()), dict(speech_encoder.named_buffers())
-        for name, own in self.named_parameters():
-            own.lerp_(parameters[name].to(own.dtype), 1.0 - decay)
+        owns = dict(self.named_parameters())
+        if owns:
+            news = [parameters[name].to(own.dtype) for name, own in owns.items()]
+            torch._foreach_lerp_(list(owns.values()), news, 1.0 - decay)
         for name, buffer in self.named_buffers():
             buffer.copy_(buffers[name])
 
@@ -108,7 +110,7 @@ class FrozenEncoderTargets(TargetSource):
         return torch.cat([self._codes(inputs, hidden[layer], *part) for layer, *part in parts], dim=1)
 
     def _codes(self, inputs, hidden, normalisation, quantizer) -> Tensor:
-        return quantizer.nearest(normalisation.of_batch(inputs.gather(hidden), hidden[~inputs.frame_padding_mask]))
+        return quantizer.nearest(normalisation.of_batch(inputs.gather(hidden), inputs.valid(hidden)))
 
 
 def frozen_parts(cfg, name: str, context: TargetContext, encoder_class=FrozenEncoder, **statistics) -> dict:

@@ -40,12 +40,24 @@ class HiddenNormalisation(KeepsFloat32):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("second", torch.eye(dim) if mode == "whiten" else torch.ones(dim))  # (co)variance
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
+        self._seen = 0  # at least so many batches are in `num_batches`, as far as the host knows without asking the device
+
+    def _load_from_state_dict(self, *args, **kwargs):
+        super()._load_from_state_dict(*args, **kwargs)
+        self._seen = 0
+
+    def _has_seen(self, batches: int) -> bool:
+        """Whether `num_batches` has reached a number. The host waits for the device until that is so, and not afterwards."""
+        if self._seen < batches:
+            self._seen = int(self.num_batches)
+        return self._seen >= batches
 
     def reset(self) -> None:
         """Forget the statistics: the next batch sets them."""
         self.mean.zero_()
         self.second.copy_(torch.eye(len(self.mean)) if self.mode == "whiten" else torch.ones_like(self.second))
         self.num_batches.zero_()
+        self._seen = 0
 
     def forward(self, x: Tensor) -> Tensor:
         """With the statistics as they are. x: (M, d) float -> (M, d) float32, or float64 for float64."""
@@ -70,7 +82,7 @@ class HiddenNormalisation(KeepsFloat32):
         Returns:
             (M, d) float32, or float64 for float64.
         """
-        if self.mode == "layer" or self.num_batches > 0:
+        if self.mode == "layer" or self._has_seen(1):
             normalised = self(x)
             if self.training:
                 self.update(batch)
@@ -81,6 +93,7 @@ class HiddenNormalisation(KeepsFloat32):
         if not self.training:
             for name, buffer in self.named_buffers():
                 buffer.copy_(before[name])
+            self._seen = 0
         return normalised
 
     @torch.no_grad()
@@ -89,20 +102,18 @@ class HiddenNormalisation(KeepsFloat32):
 
         Fewer than two frames, or any that are not finite, change nothing.
         """
-        settled = self.max_batches is not None and self.num_batches >= self.max_batches
+        settled = self.max_batches is not None and self._has_seen(self.max_batches)
         if self.mode == "layer" or settled or held_statistics.are_held():
             return
         moments, packed = self._sums(frames.double())
         packed = sum_over_processes(packed)
-        total = packed[-1]
-        if total < 2 or not torch.isfinite(packed).all():
-            return
+        is_good = (packed[-1] >= 2) & torch.isfinite(packed).all()  # decided on the device: the host does not wait
         mean, second = self._mean_and_second(packed, moments)
-        self.num_batches += 1
-        share = max(self.momentum, 1.0 / int(self.num_batches))
+        self.num_batches += is_good
+        share = self.num_batches.double().reciprocal().clamp(min=self.momentum)
         between = share * (1.0 - share) * self._square(mean - self.mean)
-        self.second.copy_(self.second.double().lerp(second, share) + between)
-        self.mean.copy_(self.mean.double().lerp(mean, share))
+        self.second.copy_(torch.where(is_good, self.second.double().lerp(second, share) + between, self.second))
+        self.mean.copy_(torch.where(is_good, self.mean.double().lerp(mean, share), self.mean))
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Tensor]) -> int:

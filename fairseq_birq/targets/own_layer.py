@@ -5,6 +5,7 @@ from typing import List, Optional, Sequence
 
 from torch import Tensor, nn
 
+from fairseq_birq.devices import to_device
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.masking import gumbel_offsets
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
@@ -120,7 +121,7 @@ class OwnLayerTargets(TargetSource):
         return SoftCodes(
             units=units,
             codebooks=[quantizer.codebook for quantizer in self.quantizers],
-            offsets=gumbel_offsets(inputs.keys[rows], columns, num_columns),
+            offsets=to_device(gumbel_offsets(inputs.keys.cpu()[rows], columns, num_columns), units[0].device),
             score_scale=self.score_scale,
             temperature=self.temperature,
             straight_through=self.straight_through,
@@ -130,7 +131,7 @@ class OwnLayerTargets(TargetSource):
         """Unit vectors of one layer in the space of the codes: (M, N, D)."""
         hidden = inputs.hidden[layer]
         selected = ScaleGradient.apply(inputs.gather(hidden), self.target_grad_scale)
-        return quantizer.project(normalisation.of_batch(selected, hidden.detach()[~inputs.frame_padding_mask]))
+        return quantizer.project(normalisation.of_batch(selected, inputs.valid(hidden.detach())))
 
 
 def _check(cfg: OwnLayerConfig, num_layers: int) -> None:
