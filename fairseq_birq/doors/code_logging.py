@@ -38,9 +38,23 @@ def unpack(numbers: dict) -> Sums:
 
 
 def add_up(logging_outputs) -> dict:
-    """fairseq's list of the outputs of all batches, added up; they all have the same keys."""
-    keys = logging_outputs[0].keys() if logging_outputs else ()
-    return {key: sum(output[key] for output in logging_outputs) for key in keys}
+    """fairseq's list of the outputs of all batches, added up, on the host; they all have the same keys.
+
+    What is on a device comes in one copy: the host waits once, and nothing that follows asks the device again, because the list
+    then holds the sum in place of the outputs.
+    """
+    if not logging_outputs:
+        return {}
+    first = logging_outputs[0]
+    on_device = [key for key, value in first.items() if torch.is_tensor(value) and value.device.type != "cpu"]
+    total = {key: sum(output[key] for output in logging_outputs) for key in first if key not in on_device}
+    if on_device:
+        vectors = [torch.cat([output[key].reshape(-1).double() for key in on_device]) for output in logging_outputs]
+        packed = (vectors[0] if len(vectors) == 1 else torch.stack(vectors).sum(0)).cpu()
+        parts = packed.split([first[key].numel() for key in on_device])
+        total.update({key: part.view(first[key].shape) for key, part in zip(on_device, parts)})
+        logging_outputs[:] = [total]
+    return total
 
 
 def sums_of_batch(terms, columns) -> Sums:
@@ -56,12 +70,19 @@ def sums_of_batch(terms, columns) -> Sums:
         for kind, value in (("loss", term.loss_sum), ("correct", term.correct), ("histogram", term.histogram.double())):
             sums[kind][name] = value
             for group in dict.fromkeys(groups):
-                sums[kind][f"{name}.{group}"] = value[[index for index, other in enumerate(groups) if other == group]]
+                sums[kind][f"{name}.{group}"] = value[_columns_of(group, groups)]
         if term.sampled_nearest is not None:
             sums["sampled_nearest"][name], sums["entropy"][name] = term.sampled_nearest, term.entropy_sum
         if term.diversity_loss is not None:
             sums["mean_label_entropy"][name] = -term.diversity_loss
     return {**sums, "nmi": _agreement(terms)}
+
+
+def _columns_of(group, groups):
+    """Where a group's label columns are: a slice if they stand together, as a list would be a copy to the device."""
+    first, count = groups.index(group), groups.count(group)
+    together = all(other == group for other in groups[first : first + count])
+    return slice(first, first + count) if together else [index for index, other in enumerate(groups) if other == group]
 
 
 def _agreement(terms) -> Dict[str, Tensor]:

@@ -105,6 +105,8 @@ class BirqCriterion(FairseqCriterion):
         Raises:
             UserError: `collapse_action` is "stop" and the alarm rings.
         """
+        if not self.collapse_alarm.is_on:
+            return
         sums = code_logging.unpack(code_logging.add_up(logging_outputs))
         self.collapse_alarm.watch(sums.get("histogram", {}))
 

@@ -79,12 +79,14 @@ class SelfAttention(nn.Module):
         assert inputs.positions is not None
         if self.positions == "rotary":
             cosines, sines = inputs.positions
-            query, key = rotate(qkv[:, :, :2], (cosines[:, None], sines[:, None])).unbind(2)
+            turned, value = qkv.split([2, 1], dim=2)  # whose backward pass is one copy; that of slices is many
+            query, key = rotate(turned, (cosines[:, None], sines[:, None])).unbind(2)
+            value = value.squeeze(2)
         else:
-            query, key = qkv[:, :, 0], qkv[:, :, 1]
+            query, key, value = qkv.unbind(2)
             keep = self._distance_scores(query, inputs.positions[0], keep)
             query = query + self.content_bias.to(query.dtype)
-        query, key, value = (part.transpose(1, 2) for part in (query, key, qkv[:, :, 2]))
+        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
         attended = self._attend(query, key, value, keep, inputs.clean_rows)
         return self.output(_join_heads(attended))
 

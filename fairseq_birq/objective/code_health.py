@@ -56,11 +56,20 @@ def normalised_mutual_information(a: Tensor, b: Tensor) -> Tensor:
 
     a, b: (M,) int64 -> () float64 in [0, 1]; 0 where either is constant or there are no frames.
     """
-    counts = [torch.unique(codes, return_counts=True)[1] for codes in (a, b)]
-    pairs = torch.unique(torch.stack([a, b]), dim=1, return_counts=True)[1]
-    first, second = (entropy(count) for count in counts)
+    first, second, pairs = (entropy(_counts(codes)) for codes in (a, b, a * (1 << 31) + b))
     both = first + second
-    return torch.where(both > 0, 2 * (both - entropy(pairs)) / both.clamp(min=1e-12), torch.zeros_like(both))
+    return torch.where(both > 0, 2 * (both - pairs) / both.clamp(min=1e-12), torch.zeros_like(both))
+
+
+def _counts(codes: Tensor) -> Tensor:
+    """How often each code occurs, and zeros: as many numbers as codes, so that no host waits for how many differ.
+
+    codes: (M,) int64 -> (M,) int64
+    """
+    ordered = codes.sort().values
+    begins = torch.ones_like(ordered)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    return torch.zeros_like(ordered).scatter_add_(0, begins.cumsum(0) - 1, torch.ones_like(ordered))
 
 
 class Churn:
@@ -100,13 +109,17 @@ class CollapseAlarm:
         self.min_perplexity, self.patience, self.stop = min_perplexity, patience, stop
         self._updates_below: Dict[str, int] = {}
 
+    @property
+    def is_on(self) -> bool:
+        return self.min_perplexity > 0
+
     def watch(self, histograms: Mapping[str, Tensor]) -> None:
         """Look at the codes of one update. histograms: per source (N, V) counts of all processes.
 
         Raises:
             UserError: `stop`, and the alarm rings.
         """
-        if self.min_perplexity <= 0:
+        if not self.is_on:
             return
         for source, histogram in histograms.items():
             if histogram.sum() > 0:

@@ -40,16 +40,16 @@ class HiddenNormalisation(KeepsFloat32):
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("second", torch.eye(dim) if mode == "whiten" else torch.ones(dim))  # (co)variance
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
-        self._seen = 0  # at least so many batches are in `num_batches`, as far as the host knows without asking the device
+        self._seen, self._since = 0, 0  # `num_batches` when the host last knew, and how many batches may have come since
 
     def _load_from_state_dict(self, *args, **kwargs):
         super()._load_from_state_dict(*args, **kwargs)
-        self._seen = 0
+        self._seen, self._since = 0, 1 << 62
 
     def _has_seen(self, batches: int) -> bool:
-        """Whether `num_batches` has reached a number. The host waits for the device until that is so, and not afterwards."""
-        if self._seen < batches:
-            self._seen = int(self.num_batches)
+        """Whether `num_batches` has reached a number. The host asks the device only where it may have and is not known to."""
+        if self._seen < batches <= self._seen + self._since:
+            self._seen, self._since = int(self.num_batches), 0
         return self._seen >= batches
 
     def reset(self) -> None:
@@ -57,7 +57,7 @@ class HiddenNormalisation(KeepsFloat32):
         self.mean.zero_()
         self.second.copy_(torch.eye(len(self.mean)) if self.mode == "whiten" else torch.ones_like(self.second))
         self.num_batches.zero_()
-        self._seen = 0
+        self._seen, self._since = 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
         """With the statistics as they are. x: (M, d) float -> (M, d) float32, or float64 for float64."""
@@ -93,7 +93,7 @@ class HiddenNormalisation(KeepsFloat32):
         if not self.training:
             for name, buffer in self.named_buffers():
                 buffer.copy_(before[name])
-            self._seen = 0
+            self._seen, self._since = 0, 0
         return normalised
 
     @torch.no_grad()
@@ -110,6 +110,7 @@ class HiddenNormalisation(KeepsFloat32):
         is_good = (packed[-1] >= 2) & torch.isfinite(packed).all()  # decided on the device: the host does not wait
         mean, second = self._mean_and_second(packed, moments)
         self.num_batches += is_good
+        self._since += 1
         share = self.num_batches.double().reciprocal().clamp(min=self.momentum)
         between = share * (1.0 - share) * self._square(mean - self.mean)
         self.second.copy_(torch.where(is_good, self.second.double().lerp(second, share) + between, self.second))
@@ -134,6 +135,7 @@ class HiddenNormalisation(KeepsFloat32):
         self.mean.copy_(mean)
         self.second.copy_(second)
         self.num_batches.fill_(1)
+        self._seen, self._since = 1, 0
         return int(packed[-1])
 
     def _sums(self, frames: Tensor):
