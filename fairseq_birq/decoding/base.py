@@ -31,7 +31,7 @@ class Decoder:
 
     def __call__(self, log_probs: Tensor, lengths: Tensor) -> List[List[Hypothesis]]:
         log_probs = log_probs.detach().float().cpu()
-        return [self.decode_one(row[: int(length)]) for row, length in zip(log_probs, lengths)]
+        return [self.decode_one(row[:length]) for row, length in zip(log_probs, lengths.tolist())]
 
     def decode_one(self, log_probs: Tensor) -> List[Hypothesis]:
         """log_probs: (T, V) float on the CPU; T may be 0."""

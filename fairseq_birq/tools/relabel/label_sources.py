@@ -132,7 +132,8 @@ def settle_quantizer(labeller: Labeller, of: dict, path: Path, net_inputs: Itera
         elif source.normalisations[0].mode != "layer":
             _take_statistics(source, net_inputs)
         with written_whole(path, keep=True) as file:
-            torch.save({"of": of, "state": modules.state_dict()}, file)
+            state = {key: value.cpu() for key, value in modules.state_dict().items()}  # read on machines without this device too
+            torch.save({"of": of, "state": state}, file)
     stored = load_checkpoint(path)
     different = [key for key in of if stored["of"].get(key) != of[key]]
     if different:
