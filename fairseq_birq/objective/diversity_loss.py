@@ -31,4 +31,5 @@ def diversity_loss(codes: SoftCodes, block_bytes: int) -> Tensor:
 
 
 def _summed_labels(unit, codebook, score_scale):
-    return (2.0 * score_scale * unit @ codebook.t()).softmax(-1).sum(0)
+    with torch.autocast(unit.device.type, enabled=False):
+        return (2.0 * score_scale * unit @ codebook.t()).softmax(-1).sum(0)

@@ -206,8 +206,8 @@ class _InBlocks(torch.autograd.Function):
                     del logits
                     loss = work.loss(log_p, group, weight.shape[0], rows, unit_rows)
                     del log_p
-                total += loss.detach()
-                grads.add(loss, leaves, group, rows)
+                    total += loss.detach()
+                    grads.add(loss, leaves, group, rows)
         ctx.save_for_backward(*grads.all())
         ctx.dtypes = [tensor.dtype if need else None for tensor, need in zip(tensors, needed)]
         return total.to(wide)

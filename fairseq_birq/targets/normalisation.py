@@ -60,11 +60,12 @@ class HiddenNormalisation(KeepsFloat32):
         self._seen, self._since = 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
-        """With the statistics as they are. x: (M, d) float -> (M, d) float32, or float64 for float64."""
+        """With the statistics as they are, also under autocast. x: (M, d) float -> (M, d) float32, or float64 for float64."""
         x = x if x.dtype == torch.float64 else x.float()
         if self.mode == "whiten":
-            values, vectors = torch.linalg.eigh(self.second.to(x.dtype))
-            return (x - self.mean) @ (vectors * (values.clamp(min=0) + _EPSILON).rsqrt()) @ vectors.t()
+            with torch.autocast(x.device.type, enabled=False):
+                values, vectors = torch.linalg.eigh(self.second.to(x.dtype))
+                return (x - self.mean) @ (vectors * (values.clamp(min=0) + _EPSILON).rsqrt()) @ vectors.t()
         if self.mode.startswith("standardize"):
             x = (x - self.mean) * (self.second + _EPSILON).rsqrt()
         return F.layer_norm(x, x.shape[-1:]) if self.mode.endswith("layer") else x

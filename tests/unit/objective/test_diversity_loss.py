@@ -29,6 +29,18 @@ def test_value_and_gradient_equal_the_formula_whatever_the_block():
         assert torch.allclose(torch.autograd.grad(loss, unit)[0], slopes, atol=1e-12)
 
 
+def test_autocast_changes_nothing():
+    _, _, _, unit, codebook, _ = example(frames=40, size=30, code_dim=8)
+    unit, codebook = unit.detach().float().requires_grad_(), codebook.float()
+
+    def computed(autocast):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            loss = diversity_loss(soft_codes(unit, codebook), 100)
+        return loss, torch.autograd.grad(loss, unit)[0]  # outside of it, as in fairseq
+
+    assert all(torch.equal(mine, theirs) for mine, theirs in zip(computed(True), computed(False)))
+
+
 def test_equal_frames_cost_more_than_varied_ones():
     _, _, _, unit, codebook, _ = example(frames=40, code_dim=4)
     collapsed = F.normalize(unit[:1].detach(), dim=-1).expand_as(unit)

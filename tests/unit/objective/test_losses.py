@@ -5,6 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from fairseq_birq.objective.losses import masked_code_loss
+from tests.fixtures import objective
 
 
 def example(frames=37, dim=8, books=3, size=50, dtype=torch.float64):
@@ -57,6 +58,24 @@ def test_nothing_masked_gives_a_finite_zero_that_can_be_differentiated():
     total.backward()
     assert total.item() == 0 and term.loss_sum.tolist() == [0, 0, 0]
     assert weight.grad.abs().sum() == 0
+
+
+def test_soft_labels_are_the_same_under_autocast():
+    """The head computes in half precision there, the labels and their gradient do not."""
+    hidden, weight, bias, unit, codebook, _ = objective.example(frames=50, size=40, code_dim=8)
+    hidden, weight, bias, unit = (tensor.detach().float().requires_grad_() for tensor in (hidden, weight, bias, unit))
+
+    def computed(hidden):
+        soft = objective.soft_codes(unit, codebook.float())
+        total, terms = masked_code_loss(hidden, weight, bias, {"own_layer": soft}, {}, 1 << 20)
+        return terms["own_layer"], torch.autograd.grad(total, unit)[0]
+
+    expected, gradient = computed(0.0 * hidden)  # equal logits in any precision
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found, cast_gradient = computed(0.0 * hidden)
+    for name in ("codes", "entropy_sum", "sampled_nearest"):
+        assert torch.equal(getattr(found, name), getattr(expected, name)), name
+    assert gradient.abs().max() > 1e-3 and torch.allclose(cast_gradient, gradient, rtol=1e-4, atol=1e-6)
 
 
 def test_loss_at_init_is_close_to_ln_v():

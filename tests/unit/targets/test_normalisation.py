@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from fairseq_birq.modules import held_statistics
-from fairseq_birq.targets.normalisation import HiddenNormalisation
+from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation
 
 DIM = 6
 
@@ -61,6 +61,21 @@ def test_what_has_no_statistics_changes_none(bad):
     before = {key: value.clone() for key, value in norm.state_dict().items()}
     norm.update(torch.from_numpy(bad))
     assert all(torch.equal(before[key], value) for key, value in norm.state_dict().items())
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_autocast_changes_nothing(mode):
+    """Backward is outside of it, as in fairseq."""
+
+    def computed(autocast):
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+            norm = taken_in(HiddenNormalisation(DIM, mode), batches(2))
+            x = torch.from_numpy(batches(1, seed=1)[0]).float().requires_grad_()
+            y = norm.of_batch(x, x.detach())
+        return y.detach(), torch.autograd.grad(y.cos().sum(), x)[0], norm.mean, norm.second
+
+    expected, found = computed(False), computed(True)
+    assert all(mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in zip(found, expected))
 
 
 def test_held_statistics_do_not_move():

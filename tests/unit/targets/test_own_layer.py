@@ -35,6 +35,15 @@ def test_unit_vectors_are_projected_standardised_hidden_states():
     assert (soft.score_scale, soft.temperature, soft.straight_through) == (5.0, 0.5, False)
 
 
+def test_unit_vectors_are_the_same_under_autocast():
+    source = birq(normalisation="whiten").targets["own_layer"]
+    expected = source(given(birq())).units[0]
+    source.normalisations[0].reset()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = source(given(birq())).units[0]
+    assert found.dtype == torch.float32 and torch.equal(found, expected)
+
+
 @pytest.mark.parametrize("scale", [0.0, 0.25, 1.0])
 def test_the_gradient_through_the_labels_has_its_factor(scale):
     model, plain = birq(target_grad_scale=scale), birq()
