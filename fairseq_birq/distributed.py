@@ -1,6 +1,7 @@
 """All that this package asks of torch.distributed: how many processes there are, and sums over them."""
 
 from contextlib import contextmanager
+from typing import Callable
 
 import torch
 from torch import Tensor
@@ -20,6 +21,17 @@ def sum_over_processes(x: Tensor) -> Tensor:
     if is_on():
         torch.distributed.all_reduce(x)
     return x
+
+
+def begin_sum_over_processes(x: Tensor) -> Callable[[], Tensor]:
+    """Begins that sum, which goes on beside whatever comes next; to call what it returns is to wait for `x`."""
+    work = torch.distributed.all_reduce(x, async_op=True)
+
+    def finish() -> Tensor:
+        work.wait()
+        return x
+
+    return finish
 
 
 def wait_for_all() -> None:

@@ -17,17 +17,22 @@ def diversity_loss(codes: SoftCodes, block_bytes: int) -> Tensor:
     Returns:
         () differentiable in `codes.units`; the sum over processes is the loss of their joined batch.
     """
-    total = codes.offsets.new_zeros(())
-    for index in range(codes.num_columns):
-        unit, codebook = codes.column(index)
-        sums = unit.new_zeros(codebook.shape[0])
-        for block in unit.split(max(1, block_bytes // (4 * codebook.shape[0]))):
-            sums = sums + checkpoint(_summed_labels, block, codebook.to(unit.dtype), codes.score_scale, use_reentrant=False)
-        everywhere = sum_over_processes(torch.cat([sums.detach(), sums.new_full((1,), float(unit.shape[0]))]))
-        mean = everywhere[:-1] / everywhere[-1].clamp(min=1)
-        # The gradient of x log x has a summand 1, which is nothing on a simplex.
-        total = total + (sums * mean.clamp(min=1e-30).log()).sum()
-    return total / codes.num_columns
+    columns = [_sums_of_column(codes, index, block_bytes) for index in range(codes.num_columns)]
+    sums = torch.stack(columns)
+    num_frames = codes.offsets.shape[0]
+    everywhere = sum_over_processes(torch.cat([sums.detach().flatten(), sums.new_full((1,), float(num_frames))]))
+    mean = everywhere[:-1].view_as(sums) / everywhere[-1].clamp(min=1)
+    # The gradient of x log x has a summand 1, which is nothing on a simplex.
+    return (sums * mean.clamp(min=1e-30).log()).double().sum() / codes.num_columns
+
+
+def _sums_of_column(codes: SoftCodes, index: int, block_bytes: int) -> Tensor:
+    """(V,) sums over this process's frames, with gradient."""
+    unit, codebook = codes.column(index)
+    sums = unit.new_zeros(codebook.shape[0])
+    for block in unit.split(max(1, block_bytes // (4 * codebook.shape[0]))):
+        sums = sums + checkpoint(_summed_labels, block, codebook.to(unit.dtype), codes.score_scale, use_reentrant=False)
+    return sums
 
 
 def _summed_labels(unit, codebook, score_scale):

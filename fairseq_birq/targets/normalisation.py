@@ -4,13 +4,13 @@ Layer normalisation leaves the mean direction that all frames share, and random 
 few. Standardising every dimension over frames takes it out.
 """
 
-from typing import Iterable, Optional
+from typing import Callable, Iterable, Optional
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fairseq_birq.distributed import sum_over_processes
+from fairseq_birq import distributed
 from fairseq_birq.modules import held_statistics
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
 
@@ -20,6 +20,9 @@ _EPSILON = 1e-5
 
 class HiddenNormalisation(KeepsFloat32):
     """Normalises (M, d) hidden states with running statistics: no gradient, the same in all processes, checkpointed.
+
+    Several processes add up a batch's sums while the model goes on computing; the statistics are renewed when somebody next
+    asks for them: the next batch, or a checkpoint.
 
     Args:
         dim: d.
@@ -41,19 +44,31 @@ class HiddenNormalisation(KeepsFloat32):
         self.register_buffer("second", torch.eye(dim) if mode == "whiten" else torch.ones(dim))  # (co)variance
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
         self._seen, self._since = 0, 0  # `num_batches` when the host last knew, and how many batches may have come since
+        self._coming: Optional[Callable[[], Tensor]] = None  # the sums of a batch, on their way between processes
+
+    def _save_to_state_dict(self, *args, **kwargs):
+        self._take_in_what_came()
+        super()._save_to_state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs):
+        self._coming = None
         super()._load_from_state_dict(*args, **kwargs)
         self._seen, self._since = 0, 1 << 62
 
+    def _apply(self, fn, recurse=True):
+        self._take_in_what_came()
+        return super()._apply(fn, recurse)
+
     def _has_seen(self, batches: int) -> bool:
         """Whether `num_batches` has reached a number. The host asks the device only where it may have and is not known to."""
+        self._take_in_what_came()
         if self._seen < batches <= self._seen + self._since:
             self._seen, self._since = int(self.num_batches), 0
         return self._seen >= batches
 
     def reset(self) -> None:
         """Forget the statistics: the next batch sets them."""
+        self._coming = None
         self.mean.zero_()
         self.second.copy_(torch.eye(len(self.mean)) if self.mode == "whiten" else torch.ones_like(self.second))
         self.num_batches.zero_()
@@ -61,6 +76,7 @@ class HiddenNormalisation(KeepsFloat32):
 
     def forward(self, x: Tensor) -> Tensor:
         """With the statistics as they are, also under autocast. x: (M, d) float -> (M, d) float32, or float64 for float64."""
+        self._take_in_what_came()
         x = x if x.dtype == torch.float64 else x.float()
         if self.mode == "whiten":
             with torch.autocast(x.device.type, enabled=False):
@@ -103,15 +119,28 @@ class HiddenNormalisation(KeepsFloat32):
 
         Fewer than two frames, or any that are not finite, change nothing.
         """
+        self._take_in_what_came()
         settled = self.max_batches is not None and self._has_seen(self.max_batches)
         if self.mode == "layer" or settled or held_statistics.are_held():
             return
-        moments, packed = self._sums(frames.double())
-        packed = sum_over_processes(packed)
-        is_good = (packed[-1] >= 2) & torch.isfinite(packed).all()  # decided on the device: the host does not wait
-        mean, second = self._mean_and_second(packed, moments)
-        self.num_batches += is_good
+        packed = self._sums(frames.double())
         self._since += 1
+        if distributed.is_on():
+            self._coming = distributed.begin_sum_over_processes(packed)
+        else:
+            self._take_in(packed)
+
+    @torch.no_grad()
+    def _take_in_what_came(self) -> None:
+        if self._coming is not None:
+            finish, self._coming = self._coming, None
+            self._take_in(finish())
+
+    def _take_in(self, packed: Tensor) -> None:
+        """packed: of `_sums`, over all processes."""
+        is_good = (packed[-1] >= 2) & torch.isfinite(packed).all()  # decided on the device: the host does not wait
+        mean, second = self._mean_and_second(packed)
+        self.num_batches += is_good
         share = self.num_batches.double().reciprocal().clamp(min=self.momentum)
         between = share * (1.0 - share) * self._square(mean - self.mean)
         self.second.copy_(torch.where(is_good, self.second.double().lerp(second, share) + between, self.second))
@@ -126,28 +155,28 @@ class HiddenNormalisation(KeepsFloat32):
         Returns:
             How many frames they are; fewer than two change nothing.
         """
-        packed, moments = None, None
+        packed, self._coming = None, None
         for frames in batches:
-            moments, summed = self._sums(frames.double())
+            summed = self._sums(frames.double())
             packed = summed if packed is None else packed + summed
-        if packed is None or moments is None or packed[-1] < 2:
+        if packed is None or packed[-1] < 2:
             return 0 if packed is None else int(packed[-1])
-        mean, second = self._mean_and_second(packed, moments)
+        mean, second = self._mean_and_second(packed)
         self.mean.copy_(mean)
         self.second.copy_(second)
         self.num_batches.fill_(1)
         self._seen, self._since = 1, 0
         return int(packed[-1])
 
-    def _sums(self, frames: Tensor):
-        """Sums of x x' or x^2, and these, the sums of x and the number of frames in one vector. frames: (frames, d) float64."""
+    def _sums(self, frames: Tensor) -> Tensor:
+        """Sums of x, sums of x x' or x^2, and the number of frames in one vector. frames: (frames, d) float64."""
         moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)
-        return moments, torch.cat([frames.sum(0), moments.flatten(), frames.new_full((1,), float(frames.shape[0]))])
+        return torch.cat([frames.sum(0), moments.flatten(), frames.new_full((1,), float(frames.shape[0]))])
 
-    def _mean_and_second(self, packed: Tensor, moments: Tensor):
+    def _mean_and_second(self, packed: Tensor):
         dim, total = len(self.mean), packed[-1]
         mean = packed[:dim] / total
-        return mean, packed[dim:-1].view_as(moments) / total - self._square(mean)
+        return mean, packed[dim:-1].view_as(self.second) / total - self._square(mean)
 
     def _square(self, x: Tensor) -> Tensor:
         return torch.outer(x, x) if self.mode == "whiten" else x.square()

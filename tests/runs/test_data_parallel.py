@@ -9,6 +9,7 @@ from tests.fixtures.models import REFRESH, averaging, batch, birq, build, latent
 from tests.fixtures.runs import CONTEXT
 
 MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq, "moving_average": averaging}
+COLLECTIVES = {"best_rq": 0, "birq": 1, "latent_rq": 2, "moving_average": 2}  # in a forward: one for each normalised layer
 SECONDS = (2.0, 1.0, 1.5, 0.6)
 ROWS = {1: [(0, 4)], 2: [(0, 1), (1, 4)], 4: [(0, 1), (1, 3), (3, 4), (4, 4)]}  # the fourth has an empty batch
 
@@ -24,7 +25,11 @@ def one_process(rank, world_size, method, folder):
     first, last = ROWS[world_size][rank]
     inputs = {key: value[first:last] for key, value in batch(SECONDS).items()}
     criterion = BirqCriterion(None, {}, {}, {}, 1, 0.0, 1, "warn").train()
+    kinds, all_reduce = [], distributed.all_reduce
+    distributed.all_reduce = lambda *args, async_op=False: (kinds.append(async_op), all_reduce(*args, async_op=async_op))[1]
     loss, masked, logged = criterion(model, {"id": inputs["ids"], "bad_audio": 0, "net_input": inputs})
+    distributed.all_reduce = all_reduce
+    assert len(kinds) == (0 if world_size == 1 else COLLECTIVES[method]) and all(kinds)  # none that the host waits for
     loss.backward()
     gradients = {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
     sums = {key: torch.as_tensor(value).double() for key, value in sorted(logged.items())}
@@ -32,7 +37,9 @@ def one_process(rank, world_size, method, folder):
     if world_size > 1:
         for tensor in [*gradients.values(), *sums.values(), total]:
             distributed.all_reduce(tensor)
-    buffers = {name: value.clone() for name, value in model.named_buffers() if value.is_floating_point()}
+    names = [name for name, value in model.named_buffers() if value.is_floating_point()]
+    state = model.state_dict()  # it takes in statistics that are still on their way
+    buffers = {name: state[name].clone() for name in names if name in state}
     found = {"gradients": {name: value / total for name, value in gradients.items()}, "buffers": buffers, "sums": sums}
     torch.save({**found, "masked": masked}, f"{folder}/{world_size}.{rank}.pt")
 

@@ -78,6 +78,51 @@ def test_autocast_changes_nothing(mode):
     assert all(mine.dtype == theirs.dtype and torch.equal(mine, theirs) for mine, theirs in zip(found, expected))
 
 
+class OtherProcess:
+    """Stands for torch.distributed with a second process: what it would add comes when somebody waits."""
+
+    def __init__(self, monkeypatch, frames):
+        self.norm, self.frames, self.waits = HiddenNormalisation(DIM, "whiten"), iter(frames), 0
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "all_reduce", self.all_reduce)
+
+    def all_reduce(self, tensor, async_op=False):
+        assert async_op, "forward would wait for the other process"
+        self.tensor = tensor
+        return self
+
+    def wait(self):
+        self.waits += 1
+        self.tensor += self.norm._sums(torch.from_numpy(next(self.frames)))
+
+
+ASKS = {
+    "next batch": lambda norm: norm(torch.zeros(1, DIM)),
+    "checkpoint": lambda norm: norm.state_dict(),
+    "move": lambda norm: norm.to(torch.float32),
+    "update": lambda norm: norm.update(torch.zeros(0, DIM)),
+    "count": lambda norm: norm._has_seen(1),
+}
+
+
+@pytest.mark.parametrize("ask", ASKS)
+def test_sums_of_several_processes_are_waited_for_when_somebody_asks_for_statistics(monkeypatch, ask):
+    ours, others = batches(2, frames=50), batches(2, frames=80, seed=1)
+    expected = taken_in(HiddenNormalisation(DIM, "whiten"), [np.concatenate(pair) for pair in zip(ours, others)])
+    process = OtherProcess(monkeypatch, [*others, np.zeros((0, DIM))])
+    norm = HiddenNormalisation(DIM, "whiten").train()
+    norm.of_batch(torch.zeros(3, DIM), torch.from_numpy(ours[0]))  # its own statistics: the first batch waits
+    assert process.waits == 1
+    before = norm.mean.clone()
+    norm.of_batch(torch.zeros(3, DIM), torch.from_numpy(ours[1]))
+    assert process.waits == 1 and torch.equal(norm.mean, before)
+    ASKS[ask](norm)
+    assert process.waits == 2
+    assert torch.equal(norm.num_batches, expected.num_batches)
+    torch.testing.assert_close(norm.mean, expected.mean)
+    torch.testing.assert_close(norm.second, expected.second)
+
+
 def test_held_statistics_do_not_move():
     norm = taken_in(HiddenNormalisation(DIM, "standardize"), batches(1))
     before = norm.mean.clone()
