@@ -33,7 +33,7 @@ ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONWARNINGS":
 def main():
     options = parse()
     with tempfile.TemporaryDirectory() as folder:
-        write_corpus(Path(folder), options.batch, options.seconds)
+        write_corpus(Path(folder), options.batch, options.seconds, options.shortest)
         rows = {name: compare(name, options, folder) for name in options.what}
     print(
         f"\nold: {described(options.old)}; new: {described(options.new)}; {options.batch} x {options.seconds:g} s, one thread\n"
@@ -56,7 +56,8 @@ def parse():
     parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--memory-runs", type=int, default=3, help="processes a side")
     parser.add_argument("--batch", type=int, default=8, help="utterances")
-    parser.add_argument("--seconds", type=float, default=10.0, help="of each utterance")
+    parser.add_argument("--seconds", type=float, default=10.0, help="of the longest utterance")
+    parser.add_argument("--shortest", type=float, default=1.0, metavar="SHARE", help="of the shortest utterance, in the longest")
     parser.add_argument("--update", type=int, default=1, help="that the model is told")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of task, model or criterion, on both sides")
     return parser.parse_intermixed_args()
@@ -74,15 +75,15 @@ def described(path) -> str:
     return done.stdout.strip() or path.name
 
 
-def write_corpus(folder: Path, batch: int, seconds: float, sample_rate: int = 16000):
-    """Splits `long` and `short` (1 s) of noise, all utterances of a split equally long."""
+def write_corpus(folder: Path, batch: int, seconds: float, shortest: float, sample_rate: int = 16000):
+    """Splits `long` and `short` (1 s) of noise, whose utterances fall from full length to a share of it."""
     import numpy as np
     import soundfile
 
     random = np.random.RandomState(0)
-    for split, length in (("long", int(seconds * sample_rate)), ("short", sample_rate)):
+    for split, longest in (("long", seconds), ("short", 1.0)):
         rows = [str(folder)]
-        for index in range(batch):
+        for index, length in enumerate((np.linspace(1.0, shortest, batch) * longest * sample_rate).astype(int).tolist()):
             soundfile.write(str(folder / f"{split}{index}.flac"), 0.1 * random.standard_normal(length), sample_rate)
             rows.append(f"{split}{index}.flac\t{length}")
         (folder / f"{split}.tsv").write_text("\n".join(rows) + "\n")
