@@ -10,6 +10,7 @@ from torch import nn
 
 from fairseq_birq.devices import block_bytes
 from fairseq_birq.encoders import ENCODERS
+from fairseq_birq.encoders.base import Encoder
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
@@ -26,6 +27,13 @@ def build_speech_encoder(frontend_cfg, encoder_cfg) -> SpeechEncoder:
         )
     encoder = ENCODERS[encoder_cfg.name]
     return SpeechEncoder(build_frontend(frontend_cfg, encoder_cfg.dim), encoder(**encoder.settings(encoder_cfg)))
+
+
+def compile_encoders(model: nn.Module) -> None:
+    """All encoders in a model run compiled layers, those of frozen copies too. Raises UserError, see `Encoder.compile_layers`."""
+    for module in model.modules():
+        if isinstance(module, Encoder):
+            module.compile_layers()
 
 
 def build_frontend(cfg, dim: int) -> nn.Module:

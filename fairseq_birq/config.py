@@ -12,6 +12,8 @@ from fairseq_birq.frontends import FrontendConfig
 from fairseq_birq.settings import MISSING, nested, setting
 from fairseq_birq.targets import TargetsConfig
 
+COMPILE_LAYERS = "torch.compile the encoder's layers in training: minutes at the start, then fewer kernels (conformer)"
+
 
 @dataclass
 class MaskConfig:
@@ -49,6 +51,7 @@ class BirqConfig:
     block_mb: float = setting(
         0.0, "byte budget for scores and logits that are alive at once, in MiB; 0 = by device: 16 on a CPU, 1024 elsewhere"
     )
+    compile_layers: bool = setting(False, COMPILE_LAYERS)
 
 
 @dataclass
@@ -89,6 +92,7 @@ class BirqCtcConfig:
     encoder: EncoderConfig = nested(EncoderConfig)
     mask: MaskConfig = nested(MaskConfig)
     apply_mask: bool = setting(True, "mask features while training, as augmentation")
+    compile_layers: bool = setting(False, COMPILE_LAYERS)
     freeze_encoder_updates: int = setting(0, "updates in which only the output layer learns")
     upsample: int = setting(1, "CTC outputs per encoder frame; 2 where 25 Hz is too few frames for letters")
     dropout: float = setting(0.1, "before the output layer")

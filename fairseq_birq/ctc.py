@@ -8,7 +8,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.builders import build_masker, build_speech_encoder
+from fairseq_birq.builders import build_masker, build_speech_encoder, compile_encoders
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.errors import UserError
@@ -71,6 +71,8 @@ class BirqCtcModel(nn.Module):
             dropout=cfg.dropout,
         )
         model.cfg = cfg
+        if cfg.compile_layers:
+            compile_encoders(model)
         return model
 
     def forward(self, waveform: Tensor, padding_mask: Optional[Tensor] = None, ids: Optional[Tensor] = None) -> CtcOutput:

@@ -5,7 +5,7 @@ from typing import Dict, List, Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.builders import build_masker, build_speech_encoder
+from fairseq_birq.builders import build_masker, build_speech_encoder, compile_encoders
 from fairseq_birq.checkpoint import load, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.devices import block_bytes, to_device
@@ -74,6 +74,8 @@ class BirqModel(nn.Module):
         )
         if cfg.pretrained_path:
             start_from(model, cfg.pretrained_path)
+        if cfg.compile_layers:
+            compile_encoders(model)
         return model
 
     @classmethod
@@ -86,7 +88,7 @@ class BirqModel(nn.Module):
         cfg, state = load(path)
         if not isinstance(cfg, BirqConfig):
             raise UserError(f"checkpoint {path} is of model 'birq_ctc', which has no pre-training targets")
-        cfg.pretrained_path = None
+        cfg.pretrained_path, cfg.compile_layers = None, False
         model = cls._assemble(cfg, _stored_target_encoder(state, path) or _target_encoder(cfg.target_encoder_path))
         try:
             model.load_state_dict(state)

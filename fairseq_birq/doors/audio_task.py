@@ -55,6 +55,8 @@ class AudioTask(FairseqTask):
                 checkpoint that is only used goes before the task's.
         """
         self.check_model(cfg, from_checkpoint)
+        if from_checkpoint and getattr(cfg, "compile_layers", False):
+            cfg.compile_layers = False  # decoding is over before it pays, and may be on a machine without a compiler
         model = super().build_model(cfg, from_checkpoint)
         wanted = model.speech_encoder.frontend.sample_rate
         if from_checkpoint:

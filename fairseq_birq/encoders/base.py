@@ -7,6 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from fairseq_birq.errors import UserError
+from fairseq_birq.modules.compiled_layers import apply_compiled
 from fairseq_birq.settings import setting
 from fairseq_birq.structs import Encoded
 
@@ -53,6 +55,8 @@ class Encoder(nn.Module):
     """
 
     Config: type  # of what it alone knows
+    can_compile = False  # whether torch.compile reads its layers as a whole
+    compiles = False  # see `compile_layers`
 
     def __init__(self, num_layers: int, dim: int, layer_dropout: float = 0.0, checkpoint_activations: bool = False):
         super().__init__()
@@ -64,6 +68,16 @@ class Encoder(nn.Module):
     def settings(cls, cfg) -> dict:
         """Keyword arguments. cfg: an `EncoderConfig`. Raises UserError for settings that this encoder has not."""
         return {one.name: getattr(cfg, one.name) for one in fields(SharedConfig)}
+
+    def compile_layers(self) -> None:
+        """Call every layer through torch.compile from now on; weights, their names and copies stay as they are.
+
+        Raises:
+            UserError: the encoder's layers cannot be compiled. What is missing on the machine is said at the first call.
+        """
+        if not self.can_compile:
+            raise UserError("`model.compile_layers` works with `model.encoder.name: conformer` only")
+        self.compiles = True
 
     def keep_layers(self, num_layers: int) -> None:
         """Drop the layers above; `run_layers` must stop there from now on."""
@@ -99,6 +113,8 @@ class Encoder(nn.Module):
 
     def apply_layer(self, index: int, x: Tensor, inputs: LayerInputs) -> Tensor:
         """Layer `index` + 1 with what belongs to it."""
+        if self.compiles:
+            return apply_compiled(self.layers[index], x, inputs)
         return self.layers[index](x, inputs)
 
     def _run_layer(self, index: int, x: Tensor, inputs: LayerInputs) -> Tensor:

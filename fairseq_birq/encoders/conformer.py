@@ -11,6 +11,7 @@ from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table
 from fairseq_birq.modules.cpu import depthwise_convolution
+from fairseq_birq.modules.depthwise import register_operator
 from fairseq_birq.modules.layer_norm import LayerNorm
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.settings import refuse_removed, setting
@@ -41,6 +42,7 @@ class ConformerEncoder(Encoder):
     """
 
     Config = ConformerConfig
+    can_compile = True
 
     def __init__(
         self,
@@ -77,6 +79,13 @@ class ConformerEncoder(Encoder):
         refuse_removed("model.encoder.conv_norm", cfg.conv_norm, "layer")
         own = dict(conv_kernel=cfg.conv_kernel, positions=cfg.positions, attention_window=cfg.attention_window)
         return {**super().settings(cfg), **own}
+
+    def compile_layers(self) -> None:
+        """See `Encoder.compile_layers`."""
+        super().compile_layers()
+        register_operator()
+        for layer in self.layers:
+            layer.convolution.as_operator = True  # type: ignore[union-attr]
 
     def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         num_frames = x.shape[1]
@@ -142,10 +151,18 @@ class ConvolutionModule(nn.Module):
         self.depthwise_norm = LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
         self.dropout = RowDropout(dropout)
+        self.as_operator = False  # see `modules/depthwise.py`
 
     def forward(self, x: Tensor, padding_mask: Optional[Tensor], clean_rows: int) -> Tensor:
         x = F.glu(self.gate(self.norm(x)), dim=-1)
         if padding_mask is not None:
             x = x.masked_fill(padding_mask[..., None], 0.0)
-        x = self.depthwise_norm(depthwise_convolution(x, self.depthwise.weight, self.depthwise.bias))
+        x = self.depthwise_norm(self._convolve(x))
         return self.dropout(self.project(F.silu(x)), clean_rows)
+
+    def _convolve(self, x: Tensor) -> Tensor:
+        weight, bias = self.depthwise.weight, self.depthwise.bias
+        assert bias is not None
+        if self.as_operator:
+            return torch.ops.fairseq_birq.depthwise(x, weight.to(x.dtype), bias.to(x.dtype))
+        return depthwise_convolution(x, weight, bias)

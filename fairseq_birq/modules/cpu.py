@@ -15,8 +15,11 @@ _LOG_FLOOR = -60.0  # e^-60 is lost beside 1 in float64 too
 
 
 def dropout(x: Tensor, p: float) -> Tensor:
-    """`F.dropout`, from torch's generator too, with 16 random bits a value: 0.46 of its time."""
-    if x.device.type != "cpu":
+    """`F.dropout`, from torch's generator too, with 16 random bits a value: 0.46 of its time.
+
+    torch.compile cannot read them, and makes random numbers of its own.
+    """
+    if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)

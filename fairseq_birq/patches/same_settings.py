@@ -13,7 +13,7 @@ FREE = {
     "optimizer": {"lr", "tpu", "fp16_adam_stats"},
     "optimization": {"max_update", "max_epoch", "stop_time_hours", "update_freq", "stop_min_lr", "skip_remainder_batch"},
     "lr_scheduler": {"total_num_update", "max_update", "lr", "stage_updates"},
-    "model": {"block_mb", "data"},
+    "model": {"block_mb", "compile_layers", "data"},
     "model.encoder": {"checkpoint_activations"},
     "model.targets.label_file": {"path"},
     "criterion": {"log_grad_every", "collapse_min_perplexity", "collapse_patience", "collapse_action"},
