@@ -6,7 +6,8 @@
 #   make lint                      style, format and types
 #   make check                     lint and test: what CI runs
 #   make docs                      the documentation as a site, in build/site
-#   make bench | clean
+#   make bench | clean             time and memory beside other implementations
+#   make gpu-check                 all that only a GPU can tell, in 8 minutes on one H100: build/gpu/gpu.json and gpu.md
 #
 # PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
 # PYTHON310=python3.10           the interpreter of .venv-legacy
@@ -15,7 +16,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help env demo test env-legacy test-legacy lint check docs bench clean
+.PHONY: help env demo test env-legacy test-legacy lint check docs bench gpu-check clean
 
 PYTHON ?= python3
 PYTHON310 ?=
@@ -143,6 +144,10 @@ $(DOCS)/.stamp: requirements/docs.txt
 bench: env $(PEERS)/.stamp
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/quantizer.py
 	$(BIN)/python benchmarks/step.py
+
+# peers are measured where they are installed already: a GPU's minutes are not for installing
+gpu-check: env
+	PYTHONPATH=$(PEERS):$(CURDIR) $(BIN)/python benchmarks/gpu.py --out build/gpu
 
 $(PEERS)/.stamp: requirements/bench.txt $(VENV)/.stamp-package
 	-$(PIP) install --no-deps --upgrade --target $(PEERS) -r requirements/bench.txt
