@@ -1,14 +1,16 @@
-"""What labels a corpus: a target source of a checkpoint, or a new quantizer over one of its layers."""
+"""What labels a corpus: a target source of a checkpoint, a new quantizer over one of its layers, or fitted codes."""
 
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Iterable, List, Union
+from typing import Callable, Iterable, List, Optional, Union
 
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.checkpoint import load_checkpoint, load_encoder
+from fairseq_birq.builders import build_frontend
+from fairseq_birq.checkpoint import load, load_checkpoint, load_encoder, speech_encoder_of
+from fairseq_birq.config import BirqConfig
 from fairseq_birq.data.files import written_whole
 from fairseq_birq.errors import UserError
 from fairseq_birq.measures.frames import all_frames, noise_free_codes
@@ -17,6 +19,7 @@ from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets.base import TargetSource
 from fairseq_birq.targets.frozen_encoder import FrozenEncoder, FrozenEncoderTargets
 from fairseq_birq.targets.normalisation import HiddenNormalisation
+from fairseq_birq.tools.relabel.fitted import AudioAlone, FittedCodes, FittedTargets, build_vectors
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class SourceCodes:
     """Noise-free codes of a target source that a checkpoint has."""
 
     name: str
+
+
+Codes = Union[LayerCodes, SourceCodes, FittedCodes]
 
 
 @dataclass
@@ -74,12 +80,16 @@ class Labeller:
         return digest.hexdigest()
 
 
-def build_labeller(checkpoint, codes: Union[LayerCodes, SourceCodes]) -> Labeller:
-    """The statistics of a layer's normalisation are still to come, see `settle_quantizer`.
+def build_labeller(checkpoint, codes: Codes) -> Labeller:
+    """What is fitted or counted is still to come, see `settle_quantizer`.
+
+    checkpoint: None for fitted codes of audio alone; these have the frames of the default frontend then
 
     Raises:
         UserError: the checkpoint has no such layer or source.
     """
+    if isinstance(codes, FittedCodes):
+        return _build_fitted(checkpoint, codes)
     return _build_layer(checkpoint, codes) if isinstance(codes, LayerCodes) else _build_source(checkpoint, codes.name)
 
 
@@ -112,13 +122,25 @@ def _build_layer(checkpoint, codes: LayerCodes) -> Labeller:
     return Labeller(source, speech_encoder, codes.codebook_size)
 
 
-def settle_quantizer(labeller: Labeller, of: dict, path: Path, net_inputs: Iterable[dict], like=None) -> None:
+def _build_fitted(checkpoint, codes: FittedCodes) -> Labeller:
+    if checkpoint is None:
+        cfg = BirqConfig()
+        speech_encoder = AudioAlone(build_frontend(cfg.frontend, dim=8))
+    else:
+        cfg, state = load(checkpoint)
+        speech_encoder = speech_encoder_of(cfg, state, checkpoint)
+    return Labeller(FittedTargets(codes, build_vectors(codes, cfg, speech_encoder)), speech_encoder, codes.codebook_size)
+
+
+def settle_quantizer(
+    labeller: Labeller, of: dict, path: Path, net_inputs: Callable[[], Iterable[dict]], like: Optional[Path] = None
+) -> None:
     """Statistics, projections and codebooks from a file, so that all shards have the same; it is made where it is missing.
 
     Args:
-        labeller: of `LayerCodes`.
+        labeller: of `LayerCodes` or `FittedCodes`.
         of: settings and checkpoint, which the file's must be too.
-        net_inputs: utterances that set the statistics.
+        net_inputs: begins a pass over the utterances that set statistics and fitted codes.
         like: another such file, to be taken over instead.
 
     Raises:
@@ -129,8 +151,10 @@ def settle_quantizer(labeller: Labeller, of: dict, path: Path, net_inputs: Itera
     if not path.is_file():
         if like is not None:
             modules.load_state_dict(load_checkpoint(like)["state"])
+        elif isinstance(source, FittedTargets):
+            source.settle(lambda: (all_frames(labeller.speech_encoder, x, num_layers=0) for x in net_inputs()))
         elif source.normalisations[0].mode != "layer":
-            _take_statistics(source, net_inputs)
+            _take_statistics(source, net_inputs())
         with written_whole(path, keep=True) as file:
             state = {key: value.cpu() for key, value in modules.state_dict().items()}  # read on machines without this device too
             torch.save({"of": of, "state": state}, file)

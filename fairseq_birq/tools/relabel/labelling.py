@@ -6,7 +6,7 @@ Every utterance runs whole, alone and in eval mode, so that its labels depend on
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Iterable, List, Optional, Sequence, Tuple, Union
+from typing import Iterable, List, Optional, Sequence, Tuple
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.code_health import perplexity
 from fairseq_birq.progress import progress
-from fairseq_birq.tools.relabel.label_sources import Labeller, LayerCodes, SourceCodes, build_labeller, settle_quantizer
+from fairseq_birq.tools.relabel.fitted import FittedCodes
+from fairseq_birq.tools.relabel.label_sources import Codes, Labeller, LayerCodes, SourceCodes, build_labeller, settle_quantizer
 
 _QUANTIZER = "quantizer.pt"
 
@@ -30,7 +31,7 @@ def make(
     checkpoint,
     manifest,
     out,
-    codes: Optional[Union[LayerCodes, SourceCodes]] = None,
+    codes: Optional[Codes] = None,
     like=None,
     shard: str = "0/1",
     device: Optional[str] = None,
@@ -40,7 +41,7 @@ def make(
     """Write one shard of the labels of a manifest, unless it is there; a shard's codes are in memory until it is whole.
 
     Args:
-        checkpoint: of model `birq` or, for `LayerCodes`, `birq_ctc`.
+        checkpoint: of model `birq` or, for `LayerCodes` and `FittedCodes`, `birq_ctc`; None where codes are of audio alone.
         out: the folder of the labels.
         codes: what the labels are.
         like: a folder of labels instead, of another manifest: the same codes of the same checkpoint.
@@ -61,12 +62,16 @@ def make(
     labeller = build_labeller(checkpoint, codes).to(device)
     corpus = read_manifest(Path(manifest))
     reading = dict(manifest=corpus, sample_rate=labeller.speech_encoder.frontend.sample_rate)
-    if isinstance(codes, LayerCodes):
+    if not isinstance(codes, SourceCodes):
         dataset = AudioDataset(**reading, bad_audio_budget=bad_audio_budget)
-        rows = _spread_rows(len(dataset), codes.statistics_utterances)
-        audio = (net_input for net_input in _utterances(dataset, rows, device, workers, "statistics") if net_input)
-        settled = like and Path(like) / _QUANTIZER
+        rows, title = _settling_rows(len(dataset), codes)
+
+        def audio():
+            return (net_input for net_input in _utterances(dataset, rows, device, workers, title) if net_input)
+
+        settled = Path(like) / _QUANTIZER if like else None
         settle_quantizer(labeller, {**asdict(codes), "checkpoint_sha256": sha256}, out / _QUANTIZER, audio, settled)
+        labeller.to(device)
     info = _describe(labeller, corpus, codes, device)
     info = replace(info, checkpoint_sha256=sha256, num_shards=count, command=_command(checkpoint, manifest, out, codes, like))
     frame_labels.begin(out, info)
@@ -111,6 +116,14 @@ def _utterances(dataset, rows: Sequence[int], device, workers, title) -> Iterabl
         yield good if len(batch["id"]) else None
 
 
+def _settling_rows(length, codes) -> Tuple[List[int], str]:
+    """Rows that set what is fitted, and what their progress is called; mini-batches of k-means want a random order."""
+    if not isinstance(codes, FittedCodes):
+        return _spread_rows(length, codes.statistics_utterances), "statistics"
+    rows = _spread_rows(length, codes.fit_utterances)
+    return np.random.RandomState(codes.seed).permutation(rows).tolist(), "fit"
+
+
 def _spread_rows(length, at_most) -> List[int]:
     return np.unique(np.linspace(0, length - 1, max(1, min(length, at_most))).astype(int)).tolist()
 
@@ -122,19 +135,22 @@ def _variety(codes: Sequence[np.ndarray], info) -> str:
     return f"perplexity of the codes: {measured} of {info.codebook_size}"
 
 
-def _codes_of(folder, sha256) -> Union[LayerCodes, SourceCodes]:
+def _codes_of(folder, sha256) -> Codes:
     info = frame_labels.read_info(folder)
     if info.checkpoint_sha256 != sha256:
         raise UserError(f"{folder}: its labels were made with another checkpoint; name that one, or choose --layer or --source")
+    kind = FittedCodes if "features" in info.source else LayerCodes if "layer" in info.source else SourceCodes
     try:
-        return (LayerCodes if "layer" in info.source else SourceCodes)(**info.source)
+        return kind(**info.source)
     except TypeError as error:
         raise UserError(f"{folder}/labels.json: its `source` is not what birq-labels writes ({error})") from None
 
 
 def _command(checkpoint, manifest, out, codes, like) -> str:
-    parts = ["birq-labels", checkpoint, manifest, out]
-    if like is not None:
+    parts = ["birq-labels", *([] if checkpoint is None else [checkpoint]), manifest, out]
+    if like is None and isinstance(codes, FittedCodes):
+        parts += codes.options()
+    elif like is not None:
         parts += ["--like", like]
     elif isinstance(codes, SourceCodes):
         parts += ["--source", codes.name]
@@ -151,5 +167,8 @@ def _parse_shard(text) -> Tuple[int, int]:
 
 
 def _checkpoint_sha256(path) -> str:
+    """Empty for labels of audio alone."""
+    if path is None:
+        return ""
     require_checkpoint_file(Path(path))
     return file_sha256(path)
