@@ -43,7 +43,10 @@ def hidden_states(checkpoint, manifest):
     return found
 
 
-def measure_encoder(checkpoint, data, seed, probe_only=False):
+METRICS = ("letter_probe", "speaker_probe", "abx_within", "abx_across", "linear_ctc")
+
+
+def measure_encoder(checkpoint, data, seed, skip=()):
     """{metric: [value of layer 1, ..]}; `linear_ctc` has the last layer's alone."""
     classes = letter_classes(data)
     states = {split: hidden_states(checkpoint, data / f"{split}.tsv") for split in ("train", "test")}
@@ -52,15 +55,16 @@ def measure_encoder(checkpoint, data, seed, probe_only=False):
     texts = {split: (data / f"{split}.ltr").read_text().splitlines() for split in states}
     tokens = find_tokens(letters["test"], speakers["test"], classes[SILENCE])
     triples = {name: draw_triples(tokens, across) for name, across in (("abx_within", False), ("abx_across", True))}
-    found = {"letter_probe": [], "speaker_probe": [], "abx_within": [], "abx_across": [], "linear_ctc": []}
+    found = {name: [] for name in METRICS}
     for layer in range(1, len(states["train"][0])):
         frames = {split: [utterance[layer] for utterance in states[split]] for split in states}
-        found["letter_probe"].append(probe(frames, letters, classes[SILENCE]))
-        if not probe_only:
+        if "letter_probe" not in skip:
+            found["letter_probe"].append(probe(frames, letters, classes[SILENCE]))
+        if "speaker_probe" not in skip:
             found["speaker_probe"].append(speaker_probe(frames, speakers, letters, classes[SILENCE]))
-            for name, drawn in triples.items():
-                found[name].append(error_rate(frames["test"], drawn))
-    if not probe_only:  # of the last layer, whose frames are still at hand
+        for name in set(triples) - set(skip):
+            found[name].append(error_rate(frames["test"], triples[name]))
+    if "linear_ctc" not in skip:  # of the last layer, whose frames are still at hand
         sides = frames["train"], texts["train"], frames["test"], texts["test"]
         found["linear_ctc"].append(letter_error_rate(*sides, seed=seed))
     return {name: [round(value, 2) for value in values] for name, values in found.items() if values}
@@ -133,10 +137,12 @@ def main():
     parser.add_argument("out", type=Path, help="JSON")
     parser.add_argument("--labels", type=Path, help="labels of the pre-training split, where they came from files")
     parser.add_argument("--seed", type=int, default=1, help="of the linear CTC")
-    parser.add_argument("--probe-only", action="store_true", help="the letter probe alone")
+    parser.add_argument("--skip", nargs="*", choices=METRICS, default=[], help="metrics that nobody needs")
+    parser.add_argument("--probe-only", action="store_true", help="the letter probe alone, and nothing about labels")
     args = parser.parse_args()
     start = time.monotonic()
-    found = {"metrics": measure_encoder(args.checkpoint, args.data, args.seed, args.probe_only)}
+    skip = METRICS[1:] if args.probe_only else args.skip
+    found = {"metrics": measure_encoder(args.checkpoint, args.data, args.seed, skip)}
     if not args.probe_only:
         found["labels"] = measure_labels(args.checkpoint, args.data, args.labels)
     found["measure_seconds"] = round(time.monotonic() - start)

@@ -37,9 +37,9 @@ def read_results(folder):
 
 
 def values(row, metric):
-    """The metric of every seed of a row. row: {seed: result}"""
+    """The metric of every seed of a row that has it. row: {seed: result}"""
     key, layer = METRICS[metric]
-    layers = [row[seed]["metrics"][key] for seed in sorted(row)]
+    layers = [row[seed]["metrics"][key] for seed in sorted(row) if key in row[seed]["metrics"]]
     return [found[-1] if layer == "last" else layer(found) for found in layers]
 
 

@@ -5,13 +5,13 @@
 Says first how long it takes. Goes on where it stopped: a training from its last checkpoint, and what is done is not done
 again. Each run leaves `results/<row>-seed<k>.json` beside the YAML; `summary.py` and `ladder.py` read these.
 A row has a `config` of examples/, `overrides`, `starts_from` where it goes on from another row's encoder of the same seed,
-and where it learns labels from files, their `codebook` (N, V) and `labels`:
+and where it learns labels from files, their `codebook` (N, V) and `labels`. The YAML's `skip` names metrics that nobody needs.
 
 | labels | what |
 | --- | --- |
 | `{letters: {pnmi, by}}` | letters of the forced alignment, worsened by `ladder_labels.py` |
-| `{kmeans: {of, layer, clusters}}` | k-means of `mfcc`, or of a layer of another row's encoder of the same seed |
-| `{codes: {of, layer}}` | random-projection codes of such a layer (`birq-labels`) |
+| `{codes: {of, layer}}` | random-projection codes of a layer of another row's encoder of the same seed |
+| `{fitted: {of, layer, ..}}` | fitted codes of `mfcc`, `logmel` or such a layer: k-means, or as options of `birq-labels` say |
 """
 
 import argparse
@@ -99,26 +99,26 @@ class Testbed:
         """Labels of every split in files; returns the override that names them."""
         folder = self.labels_folder(row, seed)
         (kind, settings), splits = next(iter(row["labels"].items())), self.spec["splits"]
-        teacher = None if settings.get("of", "mfcc") == "mfcc" else self.pretrain(self.rows[settings["of"]], seed)
+        teacher = self.pretrain(self.rows[settings["of"]], seed) if settings.get("of") in self.rows else None
         if not (folder / "done").exists():
             if kind == "letters":
                 options = ["--pnmi", settings["pnmi"], "--by", settings.get("by", "frame"), "--seed", seed]
                 call([sys.executable, HERE / "ladder_labels.py", self.data, folder, *splits, *options], folder, "log", self.code)
-            elif kind == "kmeans":
-                options = ["--clusters", settings["clusters"], "--seed", seed]
-                options += ["--encoder", teacher, "--layer", settings["layer"]] if teacher else []
-                call([sys.executable, HERE / "kmeans_labels.py", self.data, folder, *splits, *options], folder, "log", self.code)
             else:
-                self.make_codes(teacher, settings["layer"], row["codebook"], folder, splits)
+                self.make_codes(kind, dict(settings), row["codebook"], folder, splits, teacher, seed)
             (folder / "done").touch()
         return [f"model.targets.label_file.path={folder}"]
 
-    def make_codes(self, teacher, layer, codebook, folder, splits):
-        how = ["--layer", layer, "--num-codebooks", codebook[0], "--codebook-size", codebook[1]]
+    def make_codes(self, kind, settings, codebook, folder, splits, teacher, seed):
+        of = settings.pop("of")
+        settings = {"num_codebooks": codebook[0], "codebook_size": codebook[1], **settings}
+        if kind == "fitted":
+            settings = {"codebook": "kmeans", "seed": seed, **settings, **({} if teacher else {"features": of})}
+        how = [part for key, value in settings.items() for part in (f"--{key.replace('_', '-')}", value)]
         for split in splits:
             options = how if split == splits[0] else ["--like", folder / splits[0]]
-            manifest = self.data / f"{split}.tsv"
-            call([BIN / "birq-labels", teacher, manifest, folder / split, *options], folder, f"{split}.log", self.code)
+            what = [*([teacher] if teacher else []), self.data / f"{split}.tsv", folder / split]
+            call([BIN / "birq-labels", *what, *options], folder, f"{split}.log", self.code)
 
     def measure(self, row, seed):
         """Metrics of the frozen encoder and of its labels, in a process of its own."""
@@ -127,6 +127,7 @@ class Testbed:
             return
         found = self.folder(row, seed) / "measures.json"
         command = [sys.executable, HERE / "measures.py", checkpoint, self.data, found, "--seed", seed]
+        command += ["--skip", *self.spec["skip"]] if self.spec.get("skip") else []
         if "labels" in row:
             command += ["--labels", self.labels_folder(row, seed) / self.spec["splits"][0]]
         if not found.exists():

@@ -40,8 +40,8 @@ def test_every_kind_of_row_is_trained_and_measured_once(repository, corpus, tmp_
     rows = [
         {"name": "best_rq", "config": "best_rq/mboshi_small"},
         {**relabelling, "name": "letters", "labels": {"letters": {"pnmi": 0.5}}, "codebook": [1, 3]},
-        {**relabelling, "name": "mfcc", "labels": {"kmeans": {"of": "mfcc", "clusters": 5}}, "codebook": [1, 5]},
-        {**relabelling, "name": "layer", "labels": {"kmeans": {"of": "best_rq", "layer": 2, "clusters": 5}}, "codebook": [1, 5]},
+        {**relabelling, "name": "mfcc", "labels": {"fitted": {"of": "mfcc"}}, "codebook": [1, 5]},
+        {**relabelling, "name": "layer", "labels": {"fitted": {"of": "best_rq", "layer": 2}}, "codebook": [1, 5]},
         {**relabelling, "name": "codes", "labels": {"codes": {"of": "best_rq", "layer": 2}}, "codebook": [2, 8]},
     ]
     overrides = ["optimization.max_update=2", "lr_scheduler.total_num_update=2", "dataset.num_workers=0"]
