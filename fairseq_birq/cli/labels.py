@@ -33,7 +33,7 @@ def main(argv=None) -> int:
 def _codes(settings: dict, layer, source, features):
     """What the options ask for; None for --like. Raises UserError for options that do not go together."""
     if settings and layer is None and features is None:
-        raise UserError(f"--{next(iter(settings)).replace('_', '-')} works with --layer only")
+        raise UserError(f"--{next(iter(settings)).replace('_', '-')} works with --layer or --features only")
     if features is not None or set(settings) & set(_FITTED):
         if "statistics_utterances" in settings:
             raise UserError("--statistics-utterances is of random-projection codes; for fitted ones it is --fit-utterances")

@@ -43,11 +43,17 @@ def test_the_stored_command_makes_the_same_job(given, tmp_path):
     "options, part",
     [
         (["--source", "own_layer"], "no target source `own_layer`"),
-        (["--source", "raw_input", "--num-codebooks", "2"], "--num-codebooks works with --layer only"),
-        (["--like", "/absent", "--seed", "2"], "--seed works with --layer only"),
+        (["--source", "raw_input", "--num-codebooks", "2"], "--num-codebooks works with --layer or --features only"),
+        (["--like", "/absent", "--seed", "2"], "--seed works with --layer or --features only"),
         (["--like", "/absent"], "/absent/labels.json: no such file"),
         (["--layer", "9"], "--layer must be from 1 to 2"),
         (["--layer", "1", "--shard", "3/3"], "--shard must be i/n"),
+        (["--layer", "9", "--codebook", "kmeans"], "--layer must be from 1 to 2"),
+        (["--layer", "1", "--codebook", "kmeans"], "61 frames are too few for 500 clusters"),
+        (["--layer", "1", "--refine", "2", "--statistics-utterances", "3"], "for fitted ones it is --fit-utterances"),
+        (["--layer", "1", "--normalisation", "none"], "--normalisation none is of fitted codes"),
+        (["--source", "raw_input", "--codebook", "kmeans"], "--codebook works with --layer or --features only"),
+        (["--features", "mfcc", "--normalisation", "whiten"], "normalisation of mfcc is 'whiten'"),
     ],
 )
 def test_a_mistake_is_one_line_and_status_2(given, capsys, options, part):
@@ -68,6 +74,19 @@ def test_missing_files_are_named(given, tmp_path, capsys, place, part):
     given[place] = str(tmp_path / "absent")
     assert main([*given, "--source", "raw_input"]) == 2
     assert re.search(part, capsys.readouterr().err)
+
+
+def test_labels_of_audio_alone_need_no_checkpoint_and_those_of_a_layer_do(given, tmp_path, capsys):
+    pytest.importorskip("sklearn")
+    _, manifest, out = given
+    assert main([manifest, out, "--features", "mfcc", "--codebook-size", "5"]) == 0
+    assert "of 5\n" in capsys.readouterr().out and read_info(out).checkpoint_sha256 == ""
+    assert main([manifest, str(tmp_path / "like"), "--like", out]) == 0
+    assert read_info(tmp_path / "like").codes_fingerprint == read_info(out).codes_fingerprint
+    assert main([manifest, str(tmp_path / "layer"), "--layer", "1", "--codebook", "kmeans"]) == 2
+    assert "name a CHECKPOINT before the manifest" in capsys.readouterr().err
+    assert main([given[0], "--like", out, manifest, str(tmp_path / "other")]) == 2  # options between the positionals
+    assert "made with another checkpoint" in capsys.readouterr().err
 
 
 def test_the_command_exits_with_the_status(given):
