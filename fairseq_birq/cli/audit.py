@@ -6,6 +6,7 @@ import sys
 from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.audit.audit import audit
 from fairseq_birq.tools.audit.audit_report import write
+from fairseq_birq.tools.audit.fitted import KINDS
 
 
 @says_what_is_wrong
@@ -28,6 +29,7 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--layers", type=int, nargs="+", default=(), help="counted from 1, 0 = what enters the first; all")
     parser.add_argument("--seeds", type=int, nargs="+", default=(1, 2, 3), help="of the quantizers")
     parser.add_argument("--minutes", type=float, default=60.0, help="of audio at most, spread evenly over the manifest")
+    parser.add_argument("--fitted", choices=KINDS, nargs="+", default=(), help="codes that are fitted to the corpus, too")
     parser.add_argument("--out", default="audit", help="folder for audit.md, audit.json and audit.png")
     return parser
 

@@ -1,13 +1,13 @@
 """What random-projection codes of a corpus would be like, before anything is trained on them, as `birq-audit` tells.
 
 A candidate is one way to make the quantizer's input: a normalisation of the raw input, or a layer of an encoder with one
-of its normalisations. Each is quantized with several seeds, in one pass over the audio.
+of its normalisations. Each is quantized with several seeds, in one pass over the audio. Fitted codes take passes before it.
 """
 
 from dataclasses import dataclass
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Callable, Dict, List, Optional, Sequence
+from typing import Dict, List, Optional, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,27 +20,15 @@ from fairseq_birq.errors import UserError
 from fairseq_birq.measures.alignment import Alignment, read_any_alignment
 from fairseq_birq.measures.frames import all_frames, batches, rows_of_minutes
 from fairseq_birq.measures.label_quality import code_measures, frame_phones, phone_measures
-from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.progress import progress
 from fairseq_birq.settings import merged, with_setting
-from fairseq_birq.structs import TargetInputs
 from fairseq_birq.targets import build_targets
 from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation
+from fairseq_birq.tools.audit.candidates import Candidate
+from fairseq_birq.tools.audit.fitted import fitted_candidates
 
 RAW_NORMS = ("none", "utterance", "frame", "utterance+frame")
 LAYER_NORMS = MODES
-
-
-@dataclass
-class Candidate:
-    """One way to make the vectors that are quantized."""
-
-    series: str  # candidates of a series are joined in the picture
-    place: str  # and stand at this place of its axis
-    config: str  # what to write into a recipe to get it, without the quantizer's seed
-    vectors: Callable[[TargetInputs], Tensor]  # (M, D) of the selected frames
-    quantizers: Dict[int, RandomProjectionQuantizer]  # by seed
-    seed_key: Optional[str] = None  # the recipe's key of that seed
 
 
 @dataclass
@@ -66,6 +54,7 @@ def audit(
     layers: Sequence[int] = (),
     seeds: Sequence[int] = (1, 2, 3),
     minutes: float = 60.0,
+    fitted: Sequence[str] = (),
 ) -> Audit:
     """Measure the candidates of a corpus: normalisations of the raw input, or layers of a checkpoint's encoder.
 
@@ -75,6 +64,7 @@ def audit(
         layers: of the checkpoint's encoder, counted from 1; 0 = what enters the first; empty: 1 to the last.
         seeds: of the quantizers.
         minutes: of audio at most, of utterances spread evenly over the manifest.
+        fitted: kinds of codes that are fitted to the corpus, beside the random ones: see `fitted.KINDS`.
 
     Raises:
         UserError: a file or a setting is wrong.
@@ -97,6 +87,11 @@ def audit(
         deepest = max(layers)
         norms = _settled(encoder, layers, lambda title: _inputs(encoder, deepest, manifest, rows, title))
         candidates = _layer_candidates(cfg, encoder, norms, seeds)
+
+    def passes():
+        return (batch for _, batch in _inputs(encoder, deepest, manifest, rows, "fit"))
+
+    candidates += fitted_candidates(cfg, encoder, layers, fitted, seeds, passes)
     return _measure(candidates, _inputs(encoder, deepest, manifest, rows, "codes"), encoder.frontend, reference, len(rows))
 
 

@@ -8,7 +8,8 @@ from typing import Dict, List, Tuple
 import torch
 
 from fairseq_birq.data.files import written_whole
-from fairseq_birq.tools.audit.audit import Audit, Candidate
+from fairseq_birq.tools.audit.audit import Audit
+from fairseq_birq.tools.audit.candidates import Candidate
 from fairseq_birq.tools.pictures.drawing import COLOURS, MARKERS, STYLES, picture
 
 _BY_PHONES = ("phone_purity", "phone_purity_shuffled", "cluster_purity", "cluster_purity_shuffled")

@@ -20,7 +20,7 @@ from fairseq_birq.targets.raw_input import RawInputConfig, RawInputTargets
 NORMALISATIONS = {  # features: the known ones, the default first
     "mfcc": ("utterance", "none"),
     "logmel": ("utterance+frame", "utterance", "frame", "none"),
-    "layer": ("none", *MODES),
+    "layer": ("none", *MODES),  # before a random projection it is standardize+layer
 }
 _CLUSTERS = {"mfcc": 100, "logmel": 100, "layer": 500}  # HuBERT's, section IV-B
 _HELD_BYTES = 1 << 30  # of frames that stay in memory between passes
@@ -51,7 +51,8 @@ class FittedCodes:
         projection = given.get("projection", "none" if kmeans else "random")
         if projection == "none" and given.get("codebook_dim"):
             raise UserError("`codebook_dim` is that of a projection: choose projection random, pca or whitened_pca too")
-        defaults = dict(layer=-1, normalisation=NORMALISATIONS[features][0], projection=projection, codebook="kmeans", refine=0)
+        normalisation = "standardize+layer" if (features, projection) == ("layer", "random") else NORMALISATIONS[features][0]
+        defaults = dict(layer=-1, normalisation=normalisation, projection=projection, codebook="kmeans", refine=0)
         defaults.update(num_codebooks=1, codebook_size=_CLUSTERS[features] if kmeans else 8192, seed=5, fit_utterances=10000)
         defaults.update(codebook_dim=0 if projection == "none" else 16)
         codes = cls(features, **{**defaults, **given})
