@@ -13,6 +13,7 @@ from fairseq_birq.tools.relabel.fitted import FittedCodes, Held, build_vectors
 
 KINDS: Dict[str, dict] = {  # what `--fitted` may name: settings of `FittedCodes`
     "kmeans": dict(codebook="kmeans"),
+    "projected_kmeans": dict(projection="random", codebook="kmeans"),
     "pca": dict(projection="pca", codebook="random"),
     "whitened_pca": dict(projection="whitened_pca", codebook="random"),
     "refined": dict(projection="random", codebook="random", refine=10),
