@@ -1,10 +1,11 @@
-"""What fitted codes say about letters beside those of a random projection: the table of docs/what_is_a_label_worth.md.
+"""What fitted codes say about letters beside those of a random projection: a table of docs/what_is_a_label_worth.md.
 
-    python experiments/codebooks.py /data/mboshi --json experiments/results/codebooks.json
-    python experiments/codebooks.py /data/mboshi --checkpoint CHECKPOINT --layers 2 --json layer2.json
+    python experiments/codebooks.py /data/mboshi experiments/results/codebooks.json
+    python experiments/codebooks.py /data/mboshi layers.json --checkpoint CHECKPOINT --layers 2
 
 Perplexity and PNMI of all frames of `pretrain`, with the PNMI of shuffled letters beside it, mean and lowest to highest over
-seeds. Codes are fitted to the same frames, without their letters. It is `birq-audit --fitted` for several sizes.
+seeds. Codes are fitted to the same frames, without their letters. Every size and seed is a run of `birq-audit --fitted`; the
+JSON keeps what is done, and the same command goes on.
 """
 
 import argparse
@@ -15,24 +16,24 @@ from pathlib import Path
 from fairseq_birq.tools.audit.audit import audit
 from fairseq_birq.tools.audit.fitted import KINDS
 
-SIZES = ("1x100", "4x256", "1x500")  # N x V
+MEASURES = {"perplexity": "perplexity", "pnmi": "pnmi", "shuffled": "pnmi_shuffled"}
 
 
-def rows_of(data, split, size, seeds, minutes, **of):
-    """[{codes, size, perplexity, pnmi, shuffled}], each measure a list over seeds."""
+def measured(data, split, size, seed, minutes, **of):
+    """{"features, codes": {measure: value}} of one size "NxV" and seed."""
     codebooks, codes = size.split("x")
     settings = [f"model.quantizer.num_codebooks={codebooks}", f"model.quantizer.codebook_size={codes}"]
-    manifest, alignment = data / f"{split}.tsv", data / f"{split}.phn"
-    found = audit(manifest, alignment, settings=settings, seeds=seeds, minutes=minutes, fitted=list(KINDS), **of)
-    rows = []
+    options = dict(settings=settings, seeds=[seed], minutes=minutes, fitted=list(KINDS), **of)
+    found = audit(data / f"{split}.tsv", data / f"{split}.phn", **options)
+    rows = {}
     for candidate, measures in zip(found.candidates, found.measures):
-        is_fitted = candidate.series in KINDS
-        if is_fitted or candidate.place == "utterance+frame" or candidate.series == "standardize+layer":
-            place = candidate.place if is_fitted or of else "logmel"
-            row = {"features": place, "codes": candidate.series if is_fitted else "random projection", "size": size}
-            for name, key in (("perplexity", "perplexity"), ("pnmi", "pnmi"), ("shuffled", "pnmi_shuffled")):
-                row[name] = [round(measures[seed][key], 4) for seed in seeds]
-            rows.append(row)
+        if candidate.series in KINDS:
+            name = f"{candidate.place}, {candidate.series}"
+        elif candidate.place == "utterance+frame" or candidate.series == "standardize+layer":  # the default of either
+            name = f"{candidate.place if of else 'logmel'}, random projection"
+        else:
+            continue
+        rows[name] = {ours: round(measures[seed][theirs], 4) for ours, theirs in MEASURES.items()}
     return rows
 
 
@@ -40,34 +41,38 @@ def spread(values, digits):
     return f"{statistics.mean(values):.{digits}f} ({min(values):.{digits}f}–{max(values):.{digits}f})"
 
 
-def lines_of(rows):
-    lines = ["| codes of | codes | N × V | perplexity | PNMI | shuffled | above chance |", "| --- |" + " --- |" * 6]
-    for row in rows:
-        above = [pnmi - shuffled for pnmi, shuffled in zip(row["pnmi"], row["shuffled"])]
-        cells = [row["features"], row["codes"], row["size"].replace("x", " × "), spread(row["perplexity"], 0)]
-        cells += [spread(row["pnmi"], 3), f"{statistics.mean(row['shuffled']):.3f}", f"{statistics.mean(above):.3f}"]
-        lines.append(f"| {' | '.join(cells)} |")
+def lines_of(found):
+    """A Markdown table. found: {size: {seed: what `measured` gives}}"""
+    lines = ["| codes of | codes | N × V | seeds | perplexity | PNMI | shuffled | above chance |", "| --- |" + " --- |" * 7]
+    for size, seeds in found.items():
+        for name in next(iter(seeds.values())):
+            values = {measure: [rows[name][measure] for rows in seeds.values()] for measure in MEASURES}
+            above = [pnmi - shuffled for pnmi, shuffled in zip(values["pnmi"], values["shuffled"])]
+            cells = [*name.split(", "), size.replace("x", " × "), str(len(above)), spread(values["perplexity"], 0)]
+            cells += [spread(values["pnmi"], 3), f"{statistics.mean(values['shuffled']):.3f}", f"{statistics.mean(above):.3f}"]
+            lines.append(f"| {' | '.join(cells)} |")
     return lines
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder of the corpus: manifests and letter alignments")
+    parser.add_argument("json", type=Path, help="what is measured, and is not measured again")
     parser.add_argument("--split", default="pretrain")
     parser.add_argument("--checkpoint", help="codes of its layers instead of the audio's")
     parser.add_argument("--layers", type=int, nargs="+", default=())
-    parser.add_argument("--sizes", nargs="+", default=SIZES, help="N x V each")
+    parser.add_argument("--sizes", nargs="+", default=["1x100", "4x256"], help="N x V each")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--minutes", type=float, default=100.0, help="of audio at most")
-    parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     of = {"checkpoint": args.checkpoint, "layers": args.layers} if args.checkpoint else {}
-    rows = []
+    found = json.loads(args.json.read_text()) if args.json.exists() else {}
     for size in args.sizes:
-        rows += rows_of(args.data, args.split, size, args.seeds, args.minutes, **of)
-    print("\n".join(lines_of(rows)))
-    if args.json:
-        args.json.write_text(json.dumps({"split": args.split, "seeds": args.seeds, "rows": rows}, indent=1) + "\n")
+        for seed in args.seeds:
+            if str(seed) not in found.setdefault(size, {}):
+                found[size][str(seed)] = measured(args.data, args.split, size, seed, args.minutes, **of)
+                args.json.write_text(json.dumps(found, indent=1) + "\n")
+    print("\n".join(lines_of(found)))
 
 
 if __name__ == "__main__":
