@@ -26,6 +26,9 @@ RUNGS = {  # of the two ladders that end with the true letters
 POINTS = {  # row: (what to call it, marker)
     "best_rq": ("BEST-RQ: raw input", "o"),
     "kmeans_mfcc": ("k-means of MFCC", "s"),
+    "logmel_kmeans_1x100": ("k-means of BEST-RQ's stacked log-Mel frames", "v"),
+    "mfcc_random_4x256": ("random codes of MFCC", "X"),
+    "logmel_kmeans_4x256": ("k-means of BEST-RQ's random projections", "<"),
     "kmeans_layer2": ("k-means of BEST-RQ's layer 2", "D"),
     "codes_layer2": ("random codes of BEST-RQ's layer 2", "^"),
     "letters_0.4_tokens": ("letters, whole tokens replaced", "P"),
@@ -61,6 +64,7 @@ def draw(rows, path):
 
 def dot(axes, points, linestyle="none", **style):
     """Means with a bar of one standard deviation over seeds. points: [(x, [y per seed])]"""
+    points = [(x, ys) for x, ys in points if ys]  # a row may lack a metric
     means = [statistics.mean(ys) for _, ys in points]
     deviations = [statistics.stdev(ys) if len(ys) > 1 else 0 for _, ys in points]
     axes.errorbar([x for x, _ in points], means, deviations, linestyle=linestyle, capsize=2, **style)
