@@ -15,7 +15,7 @@
 equations that make them: `LossTerm` in objective/losses.py, `SoftCodes` in objective/soft_codes.py.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Dict, List, Optional, Tuple
 
@@ -34,6 +34,22 @@ class Features:
 
     x: Tensor  # (B, F, D) float; zero on padding
     padding_mask: Tensor  # (B, F) bool
+
+
+@dataclass
+class LayerInputs:
+    """What all layers of one run share besides the hidden states."""
+
+    padding_mask: Optional[Tensor]  # (B, T) bool; None if nothing is padded
+    keep: Optional[Tensor] = None  # (B or 1, 1, 1 or T, T) bool: keys that a query may attend to; None if all
+    positions: Optional[Tuple[Tensor, ...]] = None  # position tables, the same for all rows
+    clean_rows: int = 0  # so many last rows of the batch are computed as in eval mode
+
+    def last_rows(self, count: int) -> "LayerInputs":
+        """The same for the last `count` rows alone, all of them clean."""
+        padding_mask = None if self.padding_mask is None else self.padding_mask[-count:]
+        keep = self.keep if self.keep is None or self.keep.shape[0] == 1 else self.keep[-count:]
+        return replace(self, padding_mask=padding_mask, keep=keep, clean_rows=count)
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What every encoder is: a stack of layers that can run in part, and with some rows of the batch free of dropout."""
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import List, Optional, Tuple
 
 import torch
@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.compiled_layers import apply_compiled
 from fairseq_birq.settings import setting
-from fairseq_birq.structs import Encoded
+from fairseq_birq.structs import Encoded, LayerInputs
 
 
 @dataclass
@@ -26,22 +26,6 @@ class SharedConfig:
     activation_dropout: float = setting(0.0, "inside the feed-forward modules")
     layer_dropout: float = setting(0.0, "probability to skip a layer in training")
     checkpoint_activations: bool = setting(False, "recompute activations in backward: less memory, more time")
-
-
-@dataclass
-class LayerInputs:
-    """What all layers of one run share besides the hidden states."""
-
-    padding_mask: Optional[Tensor]  # (B, T) bool; None if nothing is padded
-    keep: Optional[Tensor] = None  # (B or 1, 1, 1 or T, T) bool: keys that a query may attend to; None if all
-    positions: Optional[Tuple[Tensor, ...]] = None  # position tables, the same for all rows
-    clean_rows: int = 0  # so many last rows of the batch are computed as in eval mode
-
-    def last_rows(self, count: int) -> "LayerInputs":
-        """The same for the last `count` rows alone, all of them clean."""
-        padding_mask = None if self.padding_mask is None else self.padding_mask[-count:]
-        keep = self.keep if self.keep is None or self.keep.shape[0] == 1 else self.keep[-count:]
-        return replace(self, padding_mask=padding_mask, keep=keep, clean_rows=count)
 
 
 class Encoder(nn.Module):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
+from fairseq_birq.encoders.base import Encoder, padding_or_none
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table
 from fairseq_birq.modules.cpu import depthwise_convolution
@@ -15,6 +15,7 @@ from fairseq_birq.modules.depthwise import register_operator
 from fairseq_birq.modules.layer_norm import LayerNorm
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.settings import refuse_removed, setting
+from fairseq_birq.structs import LayerInputs
 
 
 @dataclass

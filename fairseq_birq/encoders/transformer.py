@@ -7,10 +7,11 @@ from typing import Optional, Tuple
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.encoders.base import Encoder, LayerInputs, padding_or_none
+from fairseq_birq.encoders.base import Encoder, padding_or_none
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.modules.weight_norm import WeightNormConv1d
+from fairseq_birq.structs import LayerInputs
 
 
 @dataclass

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq.encoders.base import LayerInputs
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.cpu import attend
+from fairseq_birq.structs import LayerInputs
 
 
 def attention_keep(padding_mask: Optional[Tensor], num_frames: int, window: int, device) -> Optional[Tensor]:

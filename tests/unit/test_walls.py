@@ -110,6 +110,24 @@ def test_methods_know_neither_doors_nor_tools(folder):
     assert [path.name for path in (PACKAGE / folder).rglob("*.py") if imports.search(path.read_text())] == []
 
 
+TO_THE_LEFT = {  # of each stage: the folders that it may import, besides structs.py and the ground floor's small files
+    "data": [],
+    "modules": [],
+    "frontends": ["modules"],
+    "objective": ["modules"],
+    "encoders": ["modules"],
+    "targets": ["builders", "data", "encoders", "frontends", "modules", "objective"],
+    "decoding": ["data"],
+}
+
+
+@pytest.mark.parametrize("stage", TO_THE_LEFT)
+def test_a_stage_imports_only_stages_to_its_left(stage):
+    imports = re.compile(r"^\s*(?:from|import)\s+fairseq_birq\.(\w+)", re.M)
+    imported = {name for path in (PACKAGE / stage).rglob("*.py") for name in imports.findall(path.read_text())}
+    assert imported - {stage, "structs", "settings", "errors", "distributed"} <= set(TO_THE_LEFT[stage])
+
+
 @pytest.mark.parametrize("name", ["raw_input", "own_layer", "snapshot", "moving_average", "label_file"])
 def test_no_code_outside_of_targets_asks_for_the_name_of_a_source(name):
     quoted = f"[\"']{name}[\"']"

@@ -6,11 +6,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq.encoders.base import LayerInputs
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.frontends.logmel import frames_padding, normalise_utterance
 from fairseq_birq.modules.attention import attention_keep, relative_table, rotary_table
-from fairseq_birq.structs import Features
+from fairseq_birq.structs import Features, LayerInputs
 
 
 class TraceableEncoder(nn.Module):

@@ -1,8 +1,8 @@
 import pytest
 import torch
 
-from fairseq_birq.encoders.base import LayerInputs
 from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table, rotate
+from fairseq_birq.structs import LayerInputs
 
 
 def test_rotated_products_depend_on_the_distance_only():
