@@ -13,6 +13,7 @@ from fairseq.dataclass.configs import FairseqConfig
 from fairseq_cli.train import main
 from omegaconf import OmegaConf
 
+import fairseq_birq.doors  # noqa: F401
 from fairseq_birq.data.frame_labels import LabelStore, read_info
 from fairseq_birq.tools.relabel.label_sources import SourceCodes
 from fairseq_birq.tools.relabel.labelling import make
