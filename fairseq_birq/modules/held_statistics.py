@@ -11,7 +11,7 @@ def are_held() -> bool:
 
 @contextlib.contextmanager
 def held():
-    """Within it, running statistics of batch normalisations and of hidden states do not move."""
+    """Within it, running statistics of hidden states do not move."""
     global _held
     _held += 1
     try:
