@@ -126,7 +126,7 @@ class AsrTaskConfig(TrainingRunConfig):
     """Task `birq_asr`: speech in, letters out."""
 
     data: str = setting(MISSING, "folder with <split>.tsv, <split>.<labels> and dict.<labels>.txt")
-    labels: str = setting("ltr", "suffix of the label files and of the dictionary")
+    labels: str = setting("ltr", "suffix of the transcripts and of the dictionary")
     sample_rate: int = setting(16000, "Hz; other audio is resampled. In decoding the checkpoint's is used")
     min_seconds: float = setting(0.1, "shorter utterances are left out, with one counted line")
     on_bad_audio: str = setting("skip", "what an unreadable file does", ["skip", "error"])

@@ -5,8 +5,8 @@ import sys
 
 from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.audit.audit import audit
-from fairseq_birq.tools.audit.audit_report import write
 from fairseq_birq.tools.audit.fitted import KINDS
+from fairseq_birq.tools.audit.tables import write
 
 
 @says_what_is_wrong

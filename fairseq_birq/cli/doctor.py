@@ -6,7 +6,7 @@ import sys
 
 from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.tools.doctor.config import find_yaml
-from fairseq_birq.tools.doctor.examination import report
+from fairseq_birq.tools.doctor.examination import examine
 
 
 @says_what_is_wrong
@@ -17,7 +17,7 @@ def main(argv=None) -> int:
     try:
         given = options.config_dir or options.config_name or options.arguments
         launch = find_yaml(options.config_dir, options.config_name, options.arguments) if given else None
-        return 0 if report(launch, num_rows=options.rows, steps=not options.no_steps) else 1
+        return 0 if examine(launch, num_rows=options.rows, steps=not options.no_steps) else 1
     finally:
         logging.disable(logging.NOTSET)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
 from fairseq_birq.corpora.helpers.ami_text import read_annotations
-from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.corpora.helpers.collection import Collection
 from fairseq_birq.corpora.helpers.lists import read_list
 from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder, find_audio, usable
 from fairseq_birq.corpora.helpers.segments import add_segment
@@ -63,9 +63,9 @@ def make(
         UserError: annotations or audio are missing, or an annotation file is malformed.
     """
     root = check_folder(folder)
-    report, notes, names = Report(min_seconds, max_seconds), [], find_audio(root)
+    collection, notes, names = Collection(min_seconds, max_seconds), [], find_audio(root)
     segments = defaultdict(list)  # of each meeting
-    for segment in read_annotations(_annotations(root, annotations), report):
+    for segment in read_annotations(_annotations(root, annotations), collection):
         segments[segment.meeting].append(segment)
     for microphone in MICROPHONES if mic == "both" else [mic]:
         found = _recordings(names, MICROPHONES[microphone])
@@ -73,9 +73,9 @@ def make(
             raise UserError(f"{root}: no audio of --mic {microphone}, as {EXAMPLES[microphone]}")
         if len(found) != FILES[microphone]:
             notes.append(f"warning     {microphone}: {len(found)} files instead of {FILES[microphone]} (Kaldi, egs/ami/s5b)")
-        _collect(report, root, microphone, found, segments, workers)
+        _collect(collection, root, microphone, found, segments, workers)
     expected = {split: size for split, size in SIZES.items() if mic == "ihm" or (mic == "both" and split == "test_ihm")}
-    return write(report, out, str(root.resolve()), SPLITS, expected=expected) + notes
+    return write(collection, out, str(root.resolve()), SPLITS, expected=expected) + notes
 
 
 def _annotations(root: Path, given) -> Path:
@@ -99,20 +99,20 @@ def split_of_meetings() -> Dict[str, str]:
     return {meeting: split for split, name in LISTS.items() for meeting in read_list(name)}
 
 
-def _collect(report, root, microphone, recordings, segments, workers):
+def _collect(collection, root, microphone, recordings, segments, workers):
     """Every segment from its speaker's headset, or all speakers' from the one far microphone."""
-    infos = usable(root, list(recordings), report, workers)
+    infos = usable(root, list(recordings), collection, workers)
     without_audio, splits = set(segments), split_of_meetings()
     for name, info in infos.items():
         meeting, *channel = recordings[name]
         without_audio.discard(meeting)
         split = splits.get(meeting)
         if split is None:
-            report.leave_out("meeting of no set", name)
+            collection.leave_out("meeting of no set", name)
             continue
         split = f"test_{microphone}" if split == "test" else split
         for segment in segments.get(meeting, []):
             if not channel or segment.channel == channel[0]:
-                add_segment(report, split, name, info, segment.start_s, segment.end_s, segment.text)
+                add_segment(collection, split, name, info, segment.start_s, segment.end_s, segment.text)
     for meeting in sorted(without_audio):
-        report.leave_out(f"meeting without audio of {microphone}", meeting)
+        collection.leave_out(f"meeting without audio of {microphone}", meeting)

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import List, Optional
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance, check_fraction
-from fairseq_birq.corpora.helpers.scanning import SUFFIXES, WORKERS, check_folder, find_audio, probe_all
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance, check_fraction
+from fairseq_birq.corpora.helpers.scanning import SUFFIXES, WORKERS, check_folder, find_audio, read_headers
 from fairseq_birq.corpora.helpers.transcripts import Transcripts
 from fairseq_birq.corpora.helpers.writing import write
 from fairseq_birq.errors import UserError
@@ -43,12 +43,14 @@ def make(
     """
     check_fraction(valid_fraction)
     texts = Transcripts(transcripts) if transcripts else None
-    report = scan(folder, min_seconds, max_seconds, texts, workers)
-    report.hold_out(valid_fraction, seed, group=str)
-    return write(report, out, root=str(Path(folder).resolve()))
+    collection = scan(folder, min_seconds, max_seconds, texts, workers)
+    collection.hold_out(valid_fraction, seed, group=str)
+    return write(collection, out, root=str(Path(folder).resolve()))
 
 
-def scan(folder, min_seconds: float = 0.0, max_seconds: float = float("inf"), transcripts=None, workers: int = WORKERS) -> Report:
+def scan(
+    folder, min_seconds: float = 0.0, max_seconds: float = float("inf"), transcripts=None, workers: int = WORKERS
+) -> Collection:
     """Find the audio files below `folder` and measure each; in the order of their paths.
 
     Raises:
@@ -58,17 +60,17 @@ def scan(folder, min_seconds: float = 0.0, max_seconds: float = float("inf"), tr
     names = find_audio(check_folder(folder), others)
     if not names:
         raise UserError(f"{folder}: no {', '.join(suffix[1:] for suffix in SUFFIXES)} file in it or below it")
-    report = Report(min_seconds, max_seconds)
-    report.other_files = others
-    for name, result in probe_all(folder, names, workers):
+    collection = Collection(min_seconds, max_seconds)
+    collection.other_files = others
+    for name, result in read_headers(folder, names, workers):
         text = transcripts.pop(name) if transcripts is not None else None
         if isinstance(result, str):
-            report.leave_out("unusable audio", f"{name} ({result})")
+            collection.leave_out("unusable audio", f"{name} ({result})")
         elif transcripts is not None and not text:
-            report.leave_out("audio without transcript", name)
+            collection.leave_out("audio without transcript", name)
         else:
-            report.add("train", Utterance(name, result.num_samples, result.sample_rate, text))
+            collection.add("train", Utterance(name, result.num_samples, result.sample_rate, text))
     if transcripts is not None:
         for key in transcripts.unused():
-            report.leave_out("transcript without audio", key)
-    return report
+            collection.leave_out("transcript without audio", key)
+    return collection

@@ -14,7 +14,7 @@ Sizes: of those lists.
 from pathlib import Path
 from typing import List
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance
 from fairseq_birq.corpora.helpers.flac_copies import copy_all
 from fairseq_birq.corpora.helpers.lists import read_list
 from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder
@@ -47,18 +47,18 @@ def make(
     recordings = check_folder(folder) / "recordings"
     if not recordings.is_dir():
         raise UserError(f"{folder}: no folder recordings/ in it; give a clone of the dataset's repository")
-    report = Report(min_seconds, max_seconds)
+    collection = Collection(min_seconds, max_seconds)
     for split in SPLITS:
-        sources = {}
+        originals = {}
         for name in read_list(f"fsdd/{split}.txt"):
-            source = recordings / f"{name}.wav"
-            if source.is_file():
-                sources[f"{name.split('_')[1]}/{name}.flac"] = source
+            original = recordings / f"{name}.wav"
+            if original.is_file():
+                originals[f"{name.split('_')[1]}/{name}.flac"] = original
             else:
-                report.leave_out("file of a list that is not there", source.name)
-        for path, info in copy_all(sources, out, report, workers).infos.items():
-            report.add(split, Utterance(path, info.num_samples, info.sample_rate, DIGITS[int(Path(path).name[0])]))
-    lines = write(report, out, ".", SPLITS, expected=SIZES, dictionary="train")
-    write_speakers(out, report.splits)
-    write_lexicon(Path(out) / "lexicon.txt", [item.text for item in report.splits.get("train", [])])
+                collection.leave_out("file of a list that is not there", original.name)
+        for path, info in copy_all(originals, out, collection, workers).infos.items():
+            collection.add(split, Utterance(path, info.num_samples, info.sample_rate, DIGITS[int(Path(path).name[0])]))
+    lines = write(collection, out, ".", SPLITS, expected=SIZES, dictionary="train")
+    write_speakers(out, collection.splits)
+    write_lexicon(Path(out) / "lexicon.txt", [item.text for item in collection.splits.get("train", [])])
     return lines

@@ -16,7 +16,7 @@ There are no published sizes.
 from pathlib import Path
 from typing import Dict, List, NamedTuple, Optional, Sequence
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance, check_fraction
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance, check_fraction
 from fairseq_birq.corpora.helpers.commands import materialise
 from fairseq_birq.corpora.helpers.roots import absolute, check_split_names, common_root
 from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder, usable
@@ -61,19 +61,19 @@ def make(
     """
     check_fraction(valid_fraction)
     folders = check_split_names({Path(path).resolve().name: check_folder(path) for path in folder}, len(folder))
-    report = Report(min_seconds, max_seconds)
+    collection = Collection(min_seconds, max_seconds)
     scps = {split: read_table(path / "wav.scp") for split, path in folders.items()}
     with_text = not no_text and all((path / "text").is_file() for path in folders.values())
-    files = {split: _files(scp, folders[split], out, allow_commands, report) for split, scp in scps.items()}
+    files = {split: _files(scp, folders[split], out, allow_commands, collection) for split, scp in scps.items()}
     root = common_root([path for paths in files.values() for path in paths.values()], "wav.scp names no file that can be read")
     for split, path in folders.items():
         names = {recording: str(Path(file).relative_to(root)) for recording, file in files[split].items()}
-        _collect(report, root, split, path, names, with_text, workers)
-    report.hold_out(valid_fraction, seed, lambda path: parse_audio_path(path).file, split=next(iter(folders)))
-    return write(report, out, root, known_splits=(*folders, "valid"))
+        _collect(collection, root, split, path, names, with_text, workers)
+    collection.hold_out(valid_fraction, seed, lambda path: parse_audio_path(path).file, split=next(iter(folders)))
+    return write(collection, out, root, known_splits=(*folders, "valid"))
 
 
-def _files(scp: Dict[str, str], folder, out, allow_commands, report) -> Dict[str, str]:
+def _files(scp: Dict[str, str], folder, out, allow_commands, collection) -> Dict[str, str]:
     """recording -> absolute path of its audio file."""
     files, commands = {}, {}
     for recording, place in scp.items():
@@ -89,28 +89,28 @@ def _files(scp: Dict[str, str], folder, out, allow_commands, report) -> Dict[str
             f"{folder / 'wav.scp'}: {len(commands)} of {len(scp)} entries are commands, as {recording}: {command!r}; "
             "if you trust them, run them with --allow-commands"
         )
-    files.update(materialise(commands, Path(out) / "audio", report))
+    files.update(materialise(commands, Path(out) / "audio", collection))
     return files
 
 
-def _collect(report, root, split, folder, names, with_text, workers):
+def _collect(collection, root, split, folder, names, with_text, workers):
     texts = read_table(folder / "text") if with_text else {}
-    infos = usable(root, sorted(set(names.values())), report, workers)
+    infos = usable(root, sorted(set(names.values())), collection, workers)
     segments = _segments(folder / "segments") if (folder / "segments").is_file() else None
     for segment in segments or [Segment(name, name, 0.0, None, False) for name in names]:
         name = names.get(segment.recording)
         text = texts.get(segment.utterance) if with_text else None
         if name is None:
-            report.leave_out("segment of a recording that is not there", f"{split}: {segment.utterance}")
+            collection.leave_out("segment of a recording that is not there", f"{split}: {segment.utterance}")
         elif with_text and text is None:
-            report.leave_out("utterance without transcript", f"{split}: {segment.utterance}")
+            collection.leave_out("utterance without transcript", f"{split}: {segment.utterance}")
         elif segment.has_channel:
-            report.leave_out("segment of one channel", f"{split}: {segment.utterance}")
+            collection.leave_out("segment of one channel", f"{split}: {segment.utterance}")
         elif name in infos and segments is None:
             info = infos[name]
-            report.add(split, Utterance(name, info.num_samples, info.sample_rate, text))
+            collection.add(split, Utterance(name, info.num_samples, info.sample_rate, text))
         elif name in infos:
-            add_segment(report, split, name, infos[name], segment.start_s, segment.end_s, text)
+            add_segment(collection, split, name, infos[name], segment.start_s, segment.end_s, text)
 
 
 def _segments(path) -> List[Segment]:

@@ -14,7 +14,7 @@ import math
 from pathlib import Path
 from typing import List, NamedTuple, Optional, Sequence
 
-from fairseq_birq.corpora.helpers.collection import Report, check_fraction
+from fairseq_birq.corpora.helpers.collection import Collection, check_fraction
 from fairseq_birq.corpora.helpers.roots import absolute, check_split_names, common_root
 from fairseq_birq.corpora.helpers.scanning import WORKERS, usable
 from fairseq_birq.corpora.helpers.segments import add_segment
@@ -57,24 +57,24 @@ def make(
     """
     check_fraction(valid_fraction)
     files = check_split_names({Path(path).name.split(".jsonl")[0]: Path(path) for path in cuts}, len(cuts))
-    report = Report(min_seconds, max_seconds)
-    splits = {split: read_cuts(path, report) for split, path in files.items()}
+    collection = Collection(min_seconds, max_seconds)
+    splits = {split: read_cuts(path, collection) for split, path in files.items()}
     everything = [cut for members in splits.values() for cut in members]
-    root = common_root([cut.path for cut in everything], "\n".join(["no cut can be used", *report.lines()]))
+    root = common_root([cut.path for cut in everything], "\n".join(["no cut can be used", *collection.lines()]))
     names = {cut.path: str(Path(cut.path).relative_to(root)) for cut in everything}
-    infos = usable(root, sorted(set(names.values())), report, workers)
+    infos = usable(root, sorted(set(names.values())), collection, workers)
     with_text = not no_text and any(cut.text is not None for cut in everything)
     for split, members in splits.items():
         for cut in members:
-            _add(report, split, cut, names[cut.path], infos, with_text)
-    report.hold_out(valid_fraction, seed, lambda path: parse_audio_path(path).file, split=next(iter(splits)))
-    return write(report, out, root, known_splits=(*splits, "valid"))
+            _add(collection, split, cut, names[cut.path], infos, with_text)
+    collection.hold_out(valid_fraction, seed, lambda path: parse_audio_path(path).file, split=next(iter(splits)))
+    return write(collection, out, root, known_splits=(*splits, "valid"))
 
 
-def read_cuts(path, report: Report) -> List[Cut]:
+def read_cuts(path, collection: Collection) -> List[Cut]:
     """The cuts of a file that can be used.
 
-    report: counts those that cannot
+    collection: counts those that cannot
 
     Raises:
         UserError: the file is missing or a line is no cut.
@@ -86,7 +86,7 @@ def read_cuts(path, report: Report) -> List[Cut]:
             raise UserError(f"{where}: is no cut; make cuts of recordings and supervisions with `lhotse cut simple`")
         reason = _fault(cut)
         if reason is not None:
-            report.leave_out(reason, f"{where}, {cut.get('id')}")
+            collection.leave_out(reason, f"{where}, {cut.get('id')}")
             continue
         try:
             cuts.append(_parse(cut))
@@ -128,11 +128,11 @@ def _parse(cut) -> Cut:
     return Cut(str(cut["id"]), path, int(recording["sampling_rate"]), start_s, start_s + duration_s, text)
 
 
-def _add(report, split, cut, name, infos, with_text):
+def _add(collection, split, cut, name, infos, with_text):
     info = infos.get(name)
     if info is not None and info.sample_rate != cut.sample_rate:
-        report.leave_out("cut of another sample rate than its file", f"{cut.name}: {cut.sample_rate}, {info.sample_rate} Hz")
+        collection.leave_out("cut of another sample rate than its file", f"{cut.name}: {cut.sample_rate}, {info.sample_rate} Hz")
     elif with_text and cut.text is None:
-        report.leave_out("cut without text", cut.name)
+        collection.leave_out("cut without text", cut.name)
     elif info is not None:
-        add_segment(report, split, name, info, cut.start_s, cut.end_s, cut.text if with_text else None)
+        add_segment(collection, split, name, info, cut.start_s, cut.end_s, cut.text if with_text else None)

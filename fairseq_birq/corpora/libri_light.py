@@ -15,7 +15,7 @@ import os
 from pathlib import Path
 from typing import List
 
-from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.corpora.helpers.collection import Collection
 from fairseq_birq.corpora.helpers.scanning import SUFFIXES, WORKERS, check_folder, find_audio, map_files, usable
 from fairseq_birq.corpora.helpers.segments import piece
 from fairseq_birq.corpora.helpers.silence import equal_cuts, quiet_cuts
@@ -59,8 +59,8 @@ def make(
     names = find_audio(root)
     if not names:
         raise UserError(f"{root}: no {', '.join(suffix[1:] for suffix in SUFFIXES)} file in it or below it")
-    report = Report(min_seconds, max_seconds)
-    infos = usable(root, names, report, workers)
+    collection = Collection(min_seconds, max_seconds)
+    infos = usable(root, names, collection, workers)
 
     def cuts(name):
         try:
@@ -70,12 +70,12 @@ def make(
 
     for name, ends in map_files(cuts, list(infos), workers, "cut"):
         if isinstance(ends, str):
-            report.leave_out("unusable audio", ends)
+            collection.leave_out("unusable audio", ends)
             continue
         for begin, end in zip([0, *ends], ends):
-            report.add("train", piece(name, infos[name], begin, end))
-    report.hold_out(valid_fraction, seed, speaker if len(set(map(speaker, infos))) > 1 else _file)
-    return write(report, out, str(root.resolve())) + _compare_subsets(root, infos)
+            collection.add("train", piece(name, infos[name], begin, end))
+    collection.hold_out(valid_fraction, seed, speaker if len(set(map(speaker, infos))) > 1 else _file)
+    return write(collection, out, str(root.resolve())) + _compare_subsets(root, infos)
 
 
 def speaker(path: str) -> str:

@@ -14,8 +14,8 @@ Sizes: hours from Panayotov et al., ICASSP 2015, table 1; utterances from the da
 from pathlib import Path
 from typing import Dict, List
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance
-from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder, find_audio, probe_all
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance
+from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder, find_audio, read_headers
 from fairseq_birq.corpora.helpers.text_files import read_table
 from fairseq_birq.corpora.helpers.writing import Expected, write
 from fairseq_birq.errors import UserError
@@ -57,12 +57,12 @@ def make(
     root = _root(check_folder(folder))
     split_of = {**dict.fromkeys(TRAIN[train], "train"), **{subset: subset for subset in EVALUATION}}
     missing = [subset for subset in split_of if not (root / subset).is_dir()]
-    report = Report(min_seconds, max_seconds)
+    collection = Collection(min_seconds, max_seconds)
     for subset, split in split_of.items():
         if subset not in missing:
-            _collect(report, root, subset, split, workers)
+            _collect(collection, root, subset, split, workers)
     expected = {split: _expected([subset for subset in split_of if split_of[subset] == split]) for split in SPLITS}
-    lines = write(report, out, str(root.resolve()), SPLITS, CONTAINS, expected)
+    lines = write(collection, out, str(root.resolve()), SPLITS, CONTAINS, expected)
     return lines + [f"warning     {subset}: no such folder in {root}" for subset in missing]
 
 
@@ -73,19 +73,19 @@ def _root(folder: Path) -> Path:
     raise UserError(f"{folder}: no subset of LibriSpeech in it, as {CLEAN_100}/ or LibriSpeech/{CLEAN_100}/")
 
 
-def _collect(report, root, subset, split, workers):
+def _collect(collection, root, subset, split, workers):
     names = [f"{subset}/{name}" for name in find_audio(root / subset)]
     texts = _read_transcripts(root / subset)
-    for name, info in probe_all(root, names, workers):
+    for name, info in read_headers(root, names, workers):
         text = texts.pop(Path(name).stem, None)
         if isinstance(info, str):
-            report.leave_out("unusable audio", f"{name} ({info})")
+            collection.leave_out("unusable audio", f"{name} ({info})")
         elif text is None:
-            report.leave_out("audio without transcript", name)
+            collection.leave_out("audio without transcript", name)
         else:
-            report.add(split, Utterance(name, info.num_samples, info.sample_rate, text))
+            collection.add(split, Utterance(name, info.num_samples, info.sample_rate, text))
     for key in texts:
-        report.leave_out("transcript without audio", f"{subset}: {key}")
+        collection.leave_out("transcript without audio", f"{subset}: {key}")
 
 
 def _read_transcripts(folder: Path) -> Dict[str, str]:

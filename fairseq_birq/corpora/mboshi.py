@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Dict, List, Tuple
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance
 from fairseq_birq.corpora.helpers.flac_copies import copy_all
 from fairseq_birq.corpora.helpers.lists import read_rows
 from fairseq_birq.corpora.helpers.mboshi_alignments import read_limsi, write_counts, write_letters, write_phones
@@ -64,31 +64,31 @@ def make(
     corpus = root / "full_corpus_newsplit"
     if not corpus.is_dir():
         raise UserError(f"{root}: no folder {corpus.name}/ in it; give a clone of the corpus' repository")
-    report = Report(min_seconds, max_seconds)
-    sources = _sources(corpus, report)
-    copies = copy_all({path: source for path, (_, source) in sources.items()}, out, report, workers)
+    collection = Collection(min_seconds, max_seconds)
+    originals = _originals(corpus, collection)
+    copies = copy_all({path: original for path, (_, original) in originals.items()}, out, collection, workers)
     for path, info in copies.infos.items():
-        split, source = sources[path]
-        report.add(split, Utterance(path, info.num_samples, info.sample_rate, read_transcript(source)))
-    lines = write(report, out, ".", tuple(PART), UNIONS, SIZES, dictionary="pretrain")
-    parts = with_unions(report, UNIONS)
+        split, original = originals[path]
+        collection.add(split, Utterance(path, info.num_samples, info.sample_rate, read_transcript(original)))
+    lines = write(collection, out, ".", tuple(PART), UNIONS, SIZES, dictionary="pretrain")
+    parts = with_unions(collection, UNIONS)
     write_speakers(out, parts)
     _write_words(out, parts)
-    names = {path: sources[path][1].stem for path in copies.infos}
+    names = {path: originals[path][1].stem for path in copies.infos}
     _write_alignments(root / "forced_alignments_supervised_spkr", out, parts, names)
     return lines + [f"note        {len(copies.short)} files have fewer samples than their header says; what they have was taken"]
 
 
-def _sources(corpus: Path, report: Report) -> Dict[str, Tuple[str, Path]]:
+def _originals(corpus: Path, collection: Collection) -> Dict[str, Tuple[str, Path]]:
     """path of the copy -> (split, audio file) of every utterance of the list that the clone has."""
-    sources = {}
+    originals = {}
     for row in read_rows("mboshi/utterances.tsv"):
-        source = corpus / PART[row["split"]] / f"{row['original_name']}.wav"
-        if source.is_file() and source.with_suffix(".mb.cleaned").is_file():
-            sources[f"{row['utt_id']}.flac"] = (row["split"], source)
+        original = corpus / PART[row["split"]] / f"{row['original_name']}.wav"
+        if original.is_file() and original.with_suffix(".mb.cleaned").is_file():
+            originals[f"{row['utt_id']}.flac"] = (row["split"], original)
         else:
-            report.leave_out("utterance of the list without audio or transcript", str(source))
-    return sources
+            collection.leave_out("utterance of the list without audio or transcript", str(original))
+    return originals
 
 
 def read_transcript(audio: Path) -> str:

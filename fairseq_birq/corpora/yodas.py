@@ -18,7 +18,7 @@ import re
 from pathlib import Path
 from typing import Dict, Iterator, List, Optional, Tuple
 
-from fairseq_birq.corpora.helpers.collection import Report, check_fraction
+from fairseq_birq.corpora.helpers.collection import Collection, check_fraction
 from fairseq_birq.corpora.helpers.scanning import WORKERS, check_folder, find_audio, usable
 from fairseq_birq.corpora.helpers.segments import add_segment
 from fairseq_birq.corpora.helpers.text_files import read_json
@@ -58,16 +58,16 @@ def make(
     check_fraction(valid_fraction)
     root = check_folder(folder)
     root = root / "data" if (root / "data").is_dir() else root
-    report, notes = Report(min_seconds, max_seconds), []
+    collection, notes = Collection(min_seconds, max_seconds), []
     for language in _chosen(root, languages):
         shards = sorted((root / language / "text").glob("*.json"))
-        _collect(report, root, language, shards, no_text, workers)
+        _collect(collection, root, language, shards, no_text, workers)
         if len(shards) != SHARDS.get(language, len(shards)):
             notes.append(f"warning     {language}: {len(shards)} shards instead of {SHARDS[language]} (espnet/yodas2)")
-    report.hold_out(valid_fraction, seed, group=lambda path: parse_audio_path(path).file)
+    collection.hold_out(valid_fraction, seed, group=lambda path: parse_audio_path(path).file)
     if not languages:
-        notes.append(compare("all languages", len(report.utterances), report.hours, HOURS))
-    return write(report, out, str(root.resolve())) + notes
+        notes.append(compare("all languages", len(collection.utterances), collection.hours, HOURS))
+    return write(collection, out, str(root.resolve())) + notes
 
 
 def _chosen(root, languages) -> List[str]:
@@ -84,20 +84,20 @@ def _chosen(root, languages) -> List[str]:
     return sorted(chosen)
 
 
-def _collect(report, root, language, shards, no_text, workers):
+def _collect(collection, root, language, shards, no_text, workers):
     audio = {Path(name).stem: f"{language}/audio/{name}" for name in find_audio(root / language / "audio")}
-    infos = usable(root, list(audio.values()), report, workers)
+    infos = usable(root, list(audio.values()), collection, workers)
     for path in shards:
         if not (root / language / "audio" / path.stem).is_dir():
-            report.leave_out("shard that is not unpacked", f"{language}/audio/{path.stem}.tar.gz into {path.stem}/")
+            collection.leave_out("shard that is not unpacked", f"{language}/audio/{path.stem}.tar.gz into {path.stem}/")
             continue
         for video, captions in read_captions(path):
             name = audio.get(video)
             if name is None:
-                report.leave_out("captions without audio", f"{language}: {video}")
+                collection.leave_out("captions without audio", f"{language}: {video}")
             elif name in infos:
                 for start_s, end_s, text in captions:
-                    add_segment(report, "train", name, infos[name], start_s, end_s, None if no_text else text)
+                    add_segment(collection, "train", name, infos[name], start_s, end_s, None if no_text else text)
 
 
 def read_captions(path) -> Iterator[Tuple[str, List[Tuple[float, float, str]]]]:

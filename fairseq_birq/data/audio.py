@@ -40,7 +40,7 @@ class AudioInfo:
         return self.num_samples / self.sample_rate
 
 
-def probe(path: str, check_samples: bool = False) -> AudioInfo:
+def read_header(path: str, check_samples: bool = False) -> AudioInfo:
     """What the header of an audio file says.
 
     check_samples: also decode the last sample, which finds files that were cut short, and look whether channels cancel.
@@ -71,7 +71,7 @@ def read(
         file_frames: samples per channel in the whole file, at its own rate
 
     Raises:
-        AudioError: as in `probe` with check_samples, the samples are not finite, or the file has a different rate.
+        AudioError: as in `read_header` with check_samples, the samples are not finite, or the file has a different rate.
     """
     with _opened(path) as (file, samples):
         rate, file_frames = file.samplerate, len(samples)

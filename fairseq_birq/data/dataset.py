@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import get_worker_info
 
-from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.audio import AudioError, read, read_header
 from fairseq_birq.data.batching import BatchesByLength
 from fairseq_birq.data.frame_labels import LabelStore
 from fairseq_birq.data.manifest import Manifest, read_rates
@@ -32,17 +32,17 @@ class AudioDataset(BatchesByLength):
     sample_rate: Hz; files at different rates are resampled. The manifest's `.rate` tells each row's; without one all files
         must have the rate of the first readable one, and those that have not are bad audio
     max_samples: longer utterances are cut to this, at a place that depends on (seed, epoch, id) alone;
-        with labels nothing is cut
+        with letters nothing is cut
     min_samples: shorter utterances are left out, with one log line that counts them
     on_bad_audio: "skip" counts and names files that cannot be used, "error" stops at the first
     bad_audio_budget: share of the manifest's rows that may be skipped before it is an error; per process
-    labels: per row a 1-D LongTensor without padding
+    letters: of the transcripts, per row a 1-D LongTensor without padding
     frame_labels: codes of this manifest's encoder frames, which are cut with the audio
     crop_step: cuts begin at multiples of so many samples; None: of the frame labels' step, or anywhere
     first_id: of row 0; a row's id, to which masks and cuts belong, is this and its number
 
     Raises:
-        UserError: no row is long enough, the number of labels is not that of the rows, or cuts miss the frame labels.
+        UserError: no row is long enough, the number of transcripts is not that of the rows, or cuts miss the frame labels.
     """
 
     def __init__(
@@ -54,21 +54,21 @@ class AudioDataset(BatchesByLength):
         on_bad_audio: str = "skip",
         bad_audio_budget: float = 0.01,
         seed: int = 1,
-        labels: Optional[List[Tensor]] = None,
+        letters: Optional[List[Tensor]] = None,
         pad_index: int = 1,
         frame_labels: Optional[LabelStore] = None,
         crop_step: Optional[int] = None,
         first_id: int = 0,
     ):
         super().__init__()
-        if labels is not None and len(labels) != len(manifest):
-            raise UserError(f"{manifest.path}: has {len(manifest)} rows, but there are {len(labels)} labels")
+        if letters is not None and len(letters) != len(manifest):
+            raise UserError(f"{manifest.path}: has {len(manifest)} rows, but there are {len(letters)} transcripts")
         self.manifest, self.title = manifest, str(manifest.path)
         self.first_id = first_id
         self.sample_rate = sample_rate
-        self.max_samples = max_samples if labels is None else None
+        self.max_samples = max_samples if letters is None else None
         self.seed = seed
-        self.labels = labels
+        self.letters = letters
         self.pad_index = pad_index
         self.frame_labels = frame_labels
         self.crop_step = _checked_crop_step(crop_step, frame_labels)
@@ -105,8 +105,8 @@ class AudioDataset(BatchesByLength):
                 item["codes"] = self._codes(row, offset, len(waveform), is_whole=count < 0)
         except AudioError as error:
             return {**item, "bad": str(error)}
-        if self.labels is not None:
-            item["target"] = self.labels[row]
+        if self.letters is not None:
+            item["target"] = self.letters[row]
         return {**item, "waveform": waveform}
 
     def audio_path(self, id_):
@@ -119,7 +119,7 @@ class AudioDataset(BatchesByLength):
             id: (B,) long; net_input: waveform (B, S) float64, padding_mask (B, S) bool, ids (B,) long;
             on_host: ids and num_samples as lists of ints, which stay on the host where tensors go to a device;
             bad_audio: int; user_error: text or None, see `raise_user_error`;
-            with labels target (B, L) long, target_lengths (B,) long and ntokens;
+            with letters target (B, L) long, target_lengths (B,) long and ntokens;
             with frame labels net_input has codes (B, T, N) long, -1 on padding
         """
         if not samples:
@@ -141,7 +141,7 @@ class AudioDataset(BatchesByLength):
         if self.frame_labels is not None:
             codes = [sample["codes"] for sample in good]
             batch["net_input"]["codes"], _ = _pad(codes, -1, torch.long, self.frame_labels.info.num_codebooks)
-        if self.labels is not None:
+        if self.letters is not None:
             batch["target"], batch["target_lengths"] = _pad([sample["target"] for sample in good], self.pad_index, torch.long)
             batch["ntokens"] = int(batch["target_lengths"].sum())
         return batch
@@ -218,7 +218,7 @@ class AudioDataset(BatchesByLength):
         errors = []
         for index in range(min(len(self.manifest), ROWS_PROBED_FOR_RATE)):
             try:
-                rate = probe(self.manifest.audio_path(index)).sample_rate
+                rate = read_header(self.manifest.audio_path(index)).sample_rate
             except AudioError as error:
                 errors.append(str(error))
                 continue

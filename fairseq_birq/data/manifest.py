@@ -120,7 +120,7 @@ def read_rates(manifest: "Manifest") -> Optional[np.ndarray]:
     path = rates_path(manifest.path)
     if not path.is_file():
         return None
-    lines = read_labels(path, len(manifest))
+    lines = parallel_lines(path, len(manifest))
     for number, line in enumerate(lines, start=1):
         if not (line.isascii() and line.isdigit() and 0 < int(line[:10]) < 2**31):
             raise UserError(f"{path}:{number}: {line[:40]!r} is no sample rate in Hz; make the manifest again with birq-manifest")
@@ -144,13 +144,13 @@ def split_rows(names: Sequence[str], valid_fraction: float, seed: int = 1) -> Tu
     return sorted(ranked[num_valid:]), sorted(ranked[:num_valid])
 
 
-def read_labels(path, expected_lines: int) -> List[str]:
-    """Lines of a label file that runs parallel to a manifest's rows.
+def parallel_lines(path, expected_lines: int) -> List[str]:
+    """Lines of a file that runs parallel to a manifest's rows.
 
     Raises:
         UserError: the file is missing, not UTF-8, or has another number of lines.
     """
-    lines = [line for _, line in text_lines(path, "label file; it needs one line per row of the manifest")]
+    lines = [line for _, line in text_lines(path, "file; it needs one line per row of the manifest")]
     if len(lines) != expected_lines:
         raise UserError(
             f"{path}: has {len(lines)} lines, but the manifest beside it has {expected_lines} rows; "

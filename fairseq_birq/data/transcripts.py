@@ -1,4 +1,4 @@
-"""Transcripts as the label files of fairseq's speech recipes: `.wrd`, `.ltr` and `dict.ltr.txt`."""
+"""Transcripts as the files of fairseq's speech recipes: `.wrd`, `.ltr` and `dict.ltr.txt`."""
 
 from collections import Counter
 from pathlib import Path

@@ -15,7 +15,7 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from fairseq_birq.config import AsrTaskConfig
-from fairseq_birq.data.manifest import read_labels, read_manifest
+from fairseq_birq.data.manifest import parallel_lines, read_manifest
 from fairseq_birq.data.text import ENCODING
 from fairseq_birq.data.transcripts import WORD_BOUNDARY, from_letters
 from fairseq_birq.decoding import DECODERS
@@ -112,7 +112,7 @@ class AsrTask(AudioTask):
             min_samples=int(cfg.min_seconds * self.sample_rate),
             on_bad_audio=str(cfg.on_bad_audio),
             bad_audio_budget=cfg.bad_audio_budget,
-            labels=None if without_transcripts else self._read_letters(letters, len(manifest)),
+            letters=None if without_transcripts else self._read_letters(letters, len(manifest)),
             pad_index=self.dictionary.pad(),
         )
 
@@ -122,7 +122,7 @@ class AsrTask(AudioTask):
             return read_letters(path, expected_lines, self.dictionary)
         foreign = Counter(
             letter
-            for line in read_labels(path, expected_lines)
+            for line in parallel_lines(path, expected_lines)
             for letter in line.split()
             if letter not in self.dictionary.indices
         )
@@ -273,7 +273,7 @@ def read_letters(path, expected_lines: int, dictionary: Dictionary) -> List[Tens
     Raises:
         UserError: the file is missing, has another number of lines, or a letter that the dictionary lacks.
     """
-    lines = read_labels(path, expected_lines)
+    lines = parallel_lines(path, expected_lines)
     rows = []
     for number, line in enumerate(lines, start=1):
         unknown = [letter for letter in line.split() if letter not in dictionary.indices]

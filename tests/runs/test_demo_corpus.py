@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fairseq_birq.data.manifest import read_labels, read_manifest
+from fairseq_birq.data.manifest import parallel_lines, read_manifest
 from fairseq_birq.errors import UserError
 
 sys.path.insert(0, str(Path(__file__).parents[2] / "examples" / "demo"))
@@ -45,7 +45,7 @@ def test_splits_have_their_minutes_and_all_label_files(corpus):
         minutes = manifest.num_samples.sum() / 16000 / 60
         assert share * MINUTES <= minutes <= share * MINUTES + 2 * 6 / 60
         for suffix in ("wrd", "ltr", "spk"):
-            assert len(read_labels(corpus / f"{split}.{suffix}", len(manifest))) == len(manifest)
+            assert len(parallel_lines(corpus / f"{split}.{suffix}", len(manifest))) == len(manifest)
         info = soundfile.info(manifest.audio_path(0))
         assert (info.samplerate, info.frames) == (16000, manifest.num_samples[0])
 

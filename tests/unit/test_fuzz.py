@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.corpora.helpers.transcripts import Transcripts
 from fairseq_birq.data.frame_labels import LabelStore, read_info
-from fairseq_birq.data.manifest import read_labels, read_manifest
+from fairseq_birq.data.manifest import parallel_lines, read_manifest
 from fairseq_birq.decoding.lexicon import read_lexicon
 from fairseq_birq.doors.asr_task import read_dictionary, read_letters
 from fairseq_birq.errors import UserError
@@ -75,7 +75,7 @@ def check_letters(path):
     (path.parent / "dict.ltr.txt").write_text("a 1\nb 1\n| 1\n")
     rows = read_letters(path, 2, read_dictionary(path.parent / "dict.ltr.txt"))
     assert len(rows) == 2 and all(4 <= letter < 7 for row in rows for letter in row.tolist())
-    assert len(read_labels(path, 2)) == 2
+    assert len(parallel_lines(path, 2)) == 2
 
 
 def check_labels_json(path):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Dict, Iterator, List, NamedTuple, Tuple
 from xml.etree import ElementTree
 
-from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.corpora.helpers.collection import Collection
 from fairseq_birq.errors import UserError
 
 MAX_WORDS = 30
@@ -40,10 +40,10 @@ class Segment:
     text: str
 
 
-def read_annotations(folder: Path, report: Report) -> List[Segment]:
+def read_annotations(folder: Path, collection: Collection) -> List[Segment]:
     """All segments of all meetings in the order of their files.
 
-    report: counts segments of unknown speakers and those that point to unknown words
+    collection: counts segments of unknown speakers and those that point to unknown words
 
     Raises:
         UserError: a file is missing or malformed.
@@ -53,10 +53,10 @@ def read_annotations(folder: Path, report: Report) -> List[Segment]:
     for path in sorted((folder / "segments").glob("*.segments.xml")):
         meeting, agent = (path.name.split(".") + [""])[:2]
         if (meeting, agent) not in channels:
-            report.leave_out("annotation of a speaker that meetings.xml lacks", path.name)
+            collection.leave_out("annotation of a speaker that meetings.xml lacks", path.name)
             continue
         tokens = _tokens(folder / "words" / f"{meeting}.{agent}.words.xml")
-        for run in _runs(path, tokens, report):
+        for run in _runs(path, tokens, collection):
             for start_s, end_s, text in split_run(run):
                 segments.append(Segment(meeting, channels[meeting, agent], start_s, end_s, text))
     if not segments:
@@ -125,7 +125,7 @@ def _tokens(path) -> Dict[str, Token]:
     return tokens
 
 
-def _runs(path, tokens, report) -> Iterator[List[Token]]:
+def _runs(path, tokens, collection) -> Iterator[List[Token]]:
     """The tokens of each segment."""
     order = list(tokens)
     place = {name: index for index, name in enumerate(order)}
@@ -137,7 +137,7 @@ def _runs(path, tokens, report) -> Iterator[List[Token]]:
             if first in place and last in place:
                 run += [tokens[name] for name in order[place[first] : place[last] + 1]]
             else:
-                report.leave_out("reference to a word that is not there", f"{path.name}: {child.get('href')}")
+                collection.leave_out("reference to a word that is not there", f"{path.name}: {child.get('href')}")
         yield run
 
 

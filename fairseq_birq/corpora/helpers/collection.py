@@ -24,7 +24,7 @@ class Utterance(NamedTuple):
         return self.num_samples / self.sample_rate
 
 
-class Report:
+class Collection:
     """Utterances that fit, by split, and reason -> names of what was left out.
 
     min_seconds, max_seconds: shorter and longer utterances are left out

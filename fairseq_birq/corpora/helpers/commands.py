@@ -9,16 +9,16 @@ from typing import Dict
 
 import soundfile
 
-from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.corpora.helpers.collection import Collection
 from fairseq_birq.data.files import written_whole
 from fairseq_birq.progress import progress
 
 
-def materialise(commands: Dict[str, str], folder: Path, report: Report) -> Dict[str, str]:
+def materialise(commands: Dict[str, str], folder: Path, collection: Collection) -> Dict[str, str]:
     """Run shell commands and write what each prints as `<name>-<hash of the command>.wav`; what is there is not made again.
 
     commands: name -> command
-    report: counts those that fail
+    collection: counts those that fail
 
     Returns:
         name -> absolute path of its file
@@ -31,7 +31,7 @@ def materialise(commands: Dict[str, str], folder: Path, report: Report) -> Dict[
         if reason is None:
             files[name] = str(path)
         else:
-            report.leave_out("command without audio", f"{name}: {command} ({reason})")
+            collection.leave_out("command without audio", f"{name}: {command} ({reason})")
     return files
 
 

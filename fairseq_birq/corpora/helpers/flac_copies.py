@@ -9,16 +9,16 @@ from typing import Dict, List, NamedTuple, Union
 
 import soundfile
 
-from fairseq_birq.corpora.helpers.collection import Report
+from fairseq_birq.corpora.helpers.collection import Collection
 from fairseq_birq.corpora.helpers.scanning import WORKERS, map_files
-from fairseq_birq.data.audio import AudioError, AudioInfo, probe
+from fairseq_birq.data.audio import AudioError, AudioInfo, read_header
 from fairseq_birq.data.audio_end import missing_end
 from fairseq_birq.data.files import written_whole
 
 
 class Copies(NamedTuple):
-    infos: Dict[str, AudioInfo]  # name -> what the copy holds, in the order of the sources
-    short: List[str]  # names whose source says that it has more samples
+    infos: Dict[str, AudioInfo]  # name -> what the copy holds, in the order of the originals
+    short: List[str]  # names whose original says that it has more samples
 
 
 class Copy(NamedTuple):
@@ -26,16 +26,16 @@ class Copy(NamedTuple):
     is_short: bool
 
 
-def copy_all(sources: Dict[str, Path], out, report: Report, workers: int = WORKERS) -> Copies:
-    """Copy each source to `out`/<name>; a copy that is as long as its source is not made again.
+def copy_all(originals: Dict[str, Path], out, collection: Collection, workers: int = WORKERS) -> Copies:
+    """Copy each original to `out`/<name>; a copy that is as long as its original is not made again.
 
-    sources: name of the copy, as speaker/000001.flac -> audio file
-    report: counts the sources that cannot be read
+    originals: name of the copy, as speaker/000001.flac -> audio file
+    collection: counts the originals that cannot be read
     """
     copies = Copies({}, [])
-    for name, result in map_files(lambda name: _copy(sources[name], Path(out) / name), list(sources), workers, "copy"):
+    for name, result in map_files(lambda name: _copy(originals[name], Path(out) / name), list(originals), workers, "copy"):
         if isinstance(result, str):
-            report.leave_out("unusable audio", f"{sources[name]} ({result})")
+            collection.leave_out("unusable audio", f"{originals[name]} ({result})")
             continue
         copies.infos[name] = result.info
         if result.is_short:
@@ -43,11 +43,11 @@ def copy_all(sources: Dict[str, Path], out, report: Report, workers: int = WORKE
     return copies
 
 
-def _copy(source: Path, target: Path) -> Union[Copy, str]:
+def _copy(original: Path, target: Path) -> Union[Copy, str]:
     """The copy, or why there is none."""
     try:
-        samples, rate = soundfile.read(os.fsencode(source), dtype="int16", always_2d=True)
-        with open(source, "rb") as file:
+        samples, rate = soundfile.read(os.fsencode(original), dtype="int16", always_2d=True)
+        with open(original, "rb") as file:
             copy = Copy(AudioInfo(len(samples), rate, samples.shape[1]), missing_end(file) is not None)
     except (soundfile.SoundFileError, OSError) as error:
         return f"not readable as audio: {error}"
@@ -61,6 +61,6 @@ def _copy(source: Path, target: Path) -> Union[Copy, str]:
 
 def _is_copy(target: Path, info: AudioInfo) -> bool:
     try:
-        return probe(str(target), check_samples=True) == info
+        return read_header(str(target), check_samples=True) == info
     except AudioError:  # not there, or not whole
         return False

@@ -6,8 +6,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Callable, Dict, Iterator, List, Optional, Sequence, Tuple, Union
 
-from fairseq_birq.corpora.helpers.collection import Report
-from fairseq_birq.data.audio import SUFFIXES, AudioError, AudioInfo, probe
+from fairseq_birq.corpora.helpers.collection import Collection
+from fairseq_birq.data.audio import SUFFIXES, AudioError, AudioInfo, read_header
 from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.errors import UserError
 from fairseq_birq.progress import progress
@@ -54,26 +54,26 @@ def map_files(function: Callable, names: Sequence[str], workers: int, title: str
         yield from zip(names, progress(pool.map(function, names), len(names), title, "files"))
 
 
-def probe_all(root, names: Sequence[str], workers: int = WORKERS) -> Iterator[Tuple[str, Union[AudioInfo, str]]]:
+def read_headers(root, names: Sequence[str], workers: int = WORKERS) -> Iterator[Tuple[str, Union[AudioInfo, str]]]:
     """(name, what its header says, or the reason why it cannot be used), in the order of `names`."""
-    yield from map_files(lambda name: _probe(os.path.join(root, name)), names, workers, "scan")
+    yield from map_files(lambda name: _header_of(os.path.join(root, name)), names, workers, "scan")
 
 
-def usable(root, names: Sequence[str], report: Report, workers: int = WORKERS) -> Dict[str, AudioInfo]:
-    """Headers of the files that can be used; the others are left out in `report`."""
+def usable(root, names: Sequence[str], collection: Collection, workers: int = WORKERS) -> Dict[str, AudioInfo]:
+    """Headers of the files that can be used; the others are left out in `collection`."""
     infos = {}
-    for name, result in probe_all(root, names, workers):
+    for name, result in read_headers(root, names, workers):
         if isinstance(result, str):
-            report.leave_out("unusable audio", f"{name} ({result})")
+            collection.leave_out("unusable audio", f"{name} ({result})")
         else:
             infos[name] = result
     return infos
 
 
-def _probe(path):
+def _header_of(path):
     if parse_audio_path(path).length is not None:
         return "its name reads as a piece of a file; rename it"
     try:
-        return probe(path, check_samples=True)
+        return read_header(path, check_samples=True)
     except AudioError as error:
         return str(error).split(": ", 1)[1]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Dict, List, Optional, Sequence
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance, hours, unit_of
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance, hours, unit_of
 from fairseq_birq.data.files import write_lines
 from fairseq_birq.data.manifest import write_manifest, write_rates
 from fairseq_birq.data.transcripts import write_letter_dictionary, write_transcripts
@@ -15,13 +15,13 @@ from fairseq_birq.errors import UserError
 class Expected:
     """Size of a split of the real corpus, as its source says; None where the source says nothing."""
 
-    source: str
+    said_by: str
     utterances: Optional[int] = None
     hours: Optional[float] = None
 
 
 def write(
-    report: Report,
+    collection: Collection,
     out: str,
     root: str,
     known_splits: Sequence[str] = ("train", "valid"),
@@ -45,17 +45,17 @@ def write(
     Raises:
         UserError: nothing is left, or an old manifest is in the way.
     """
-    parts = with_unions(report, unions or {})
+    parts = with_unions(collection, unions or {})
     if not parts:
-        raise UserError("\n".join([f"{root}: no utterance is left", *report.lines()]))
+        raise UserError("\n".join([f"{root}: no utterance is left", *collection.lines()]))
     for name in [*known_splits, *(unions or {})]:
         stale = Path(out) / f"{name}.tsv"
         if name not in parts and stale.exists():
             raise UserError(f"{stale}: is of an earlier run and would overlap with the splits of this one; remove it")
     Path(out).mkdir(parents=True, exist_ok=True)
-    _write_left_out(out, report)
-    lines = report.lines() + [_write_split(out, root, split, utterances) for split, utterances in parts.items()]
-    lettered = report.utterances if dictionary is None else parts.get(dictionary, [])
+    _write_left_out(out, collection)
+    lines = collection.lines() + [_write_split(out, root, split, utterances) for split, utterances in parts.items()]
+    lettered = collection.utterances if dictionary is None else parts.get(dictionary, [])
     texts = [utterance.text for utterance in lettered if utterance.text is not None]
     if texts:
         write_letter_dictionary(out, texts)
@@ -63,12 +63,12 @@ def write(
     return lines + [compare(split, len(parts[split]), hours(parts[split]), expected[split]) for split in measured]
 
 
-def with_unions(report: Report, unions: Dict[str, Sequence[str]]) -> Dict[str, List[Utterance]]:
+def with_unions(collection: Collection, unions: Dict[str, Sequence[str]]) -> Dict[str, List[Utterance]]:
     """Splits that are not empty, and sets of several of them together, sorted by path.
 
     unions: name -> its members, earlier unions among them. One with the name of a split replaces it.
     """
-    parts = {split: utterances for split, utterances in report.splits.items() if utterances}
+    parts = {split: utterances for split, utterances in collection.splits.items() if utterances}
     for name, members in unions.items():
         together = [utterance for member in members for utterance in parts.get(member, [])]
         parts.update({name: sorted(together, key=lambda item: item.path)} if together else {})
@@ -86,15 +86,15 @@ def compare(split: str, num_utterances: int, num_hours: float, real: Expected) -
     if real.hours is not None and abs(num_hours - real.hours) > max(0.06, 0.005 * real.hours):
         differences.append(f"{num_hours:.1f} h instead of {real.hours} h")
     if differences:
-        return f"warning     {split}: {', '.join(differences)} ({real.source})"
-    return f"complete    {split}: has the published size ({real.source})"
+        return f"warning     {split}: {', '.join(differences)} ({real.said_by})"
+    return f"complete    {split}: has the published size ({real.said_by})"
 
 
-def _write_left_out(out, report) -> None:
+def _write_left_out(out, collection) -> None:
     """`left_out.txt`: reason<TAB>name of all that was left out; none where nothing was."""
     path = Path(out) / "left_out.txt"
     path.unlink(missing_ok=True)
-    rows = [(reason, name.replace("\n", " ")) for reason, names in report.left_out.items() for name in names]
+    rows = [(reason, name.replace("\n", " ")) for reason, names in collection.left_out.items() for name in names]
     if rows:
         write_lines(path, [f"{reason}\t{name}" for reason, name in rows])
 

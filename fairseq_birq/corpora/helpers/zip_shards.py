@@ -17,10 +17,10 @@ from typing import Iterator, List, NamedTuple, Tuple, Union
 import numpy as np
 import soundfile
 
-from fairseq_birq.data.audio import AudioError, content, probe, read
+from fairseq_birq.data.audio import AudioError, content, read, read_header
 from fairseq_birq.data.audio_paths import parse_audio_path
 from fairseq_birq.data.files import write_lines, written_whole
-from fairseq_birq.data.manifest import Manifest, read_labels, read_manifest, write_manifest
+from fairseq_birq.data.manifest import Manifest, parallel_lines, read_manifest, write_manifest
 from fairseq_birq.data.zip_files import stored_entries
 from fairseq_birq.errors import UserError
 from fairseq_birq.progress import progress
@@ -41,7 +41,7 @@ class _Row(NamedTuple):
 
 
 def pack(manifest, out, gigabytes: float) -> List[str]:
-    """Write `<split>-00000.zip`, ... and `<split>.tsv` into `out`, with the label files beside the manifest.
+    """Write `<split>-00000.zip`, ... and `<split>.tsv` into `out`, with the files of lines beside the manifest.
 
     Stopped and called again, it goes on after the last whole zip. The manifest is written last.
 
@@ -53,7 +53,7 @@ def pack(manifest, out, gigabytes: float) -> List[str]:
         Lines that say what was written and what was left out.
 
     Raises:
-        UserError: a setting, the manifest or a label file is wrong, one file exceeds a zip, or nothing is usable.
+        UserError: a setting, the manifest or a file beside it is wrong, one file exceeds a zip, or nothing is usable.
     """
     if not gigabytes > 0:
         raise UserError(f"--pack-zip must be > 0 (gigabytes in a zip), but is {gigabytes}")
@@ -61,25 +61,25 @@ def pack(manifest, out, gigabytes: float) -> List[str]:
     split = manifest.path.stem
     if out.resolve() == manifest.path.parent.resolve():
         raise UserError(f"{out}: holds the manifest that is to be packed; name another folder")
-    labels = _labels_beside(manifest)
+    beside = _lines_beside(manifest)
     settings = {"manifest_sha256": manifest.fingerprint(), "gigabytes": float(gigabytes)}
     _begin(out / f"{split}.zips.json", settings)
     rows, left_out = _pack_all(manifest, out, split, int(gigabytes * 10**9))
     if not rows:
         raise UserError("\n".join([f"{manifest.path}: no audio could be packed", *left_out]))
-    for suffix, lines in labels.items():
+    for suffix, lines in beside.items():
         write_lines(out / f"{split}.{suffix}", [lines[row.row] for row in rows])
     for dictionary in manifest.path.parent.glob("dict.*.txt"):
         shutil.copyfile(dictionary, out / dictionary.name)
     write_manifest(out / f"{split}.tsv", ".", [(row.path, row.num_samples) for row in rows])
     counted = f"{len(rows)} of {len(manifest)} files in {len({parse_audio_path(row.path).file for row in rows})} zips"
-    return [*left_out, f"written     {out / split}.tsv: {counted}" + "".join(f", .{suffix}" for suffix in labels)]
+    return [*left_out, f"written     {out / split}.tsv: {counted}" + "".join(f", .{suffix}" for suffix in beside)]
 
 
-def _labels_beside(manifest):
-    """{suffix: lines} of the label files that are there."""
+def _lines_beside(manifest):
+    """{suffix: lines} of the files that are there."""
     paths = {suffix: manifest.path.with_suffix(f".{suffix}") for suffix in BESIDE}
-    return {suffix: read_labels(path, len(manifest)) for suffix, path in paths.items() if path.is_file()}
+    return {suffix: parallel_lines(path, len(manifest)) for suffix, path in paths.items() if path.is_file()}
 
 
 def _begin(stamp, settings):
@@ -142,7 +142,7 @@ def _load_all(manifest: Manifest, first_row) -> Iterator[Tuple[int, Union[bytes,
 def _load(manifest, row) -> Union[bytes, str]:
     path, expected = manifest.audio_path(row), int(manifest.num_samples[row])
     try:
-        info = probe(path, check_samples=True)
+        info = read_header(path, check_samples=True)
         if info.num_samples != expected:
             return f"{path}: holds {info.num_samples} samples, but the manifest says {expected}"
         return _encode(path, info.sample_rate) if parse_audio_path(path).is_segment else content(path)

@@ -16,7 +16,7 @@ from typing import List, NamedTuple, Optional
 from omegaconf import OmegaConf
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.tools.doctor.report import Check, ok, problem
+from fairseq_birq.tools.doctor.checks import Check, ok, problem
 
 OF_HYDRA = ("defaults", "hydra")
 MISSING = "???"

@@ -7,10 +7,10 @@ from typing import List
 
 import numpy as np
 
-from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.audio import AudioError, read, read_header
 from fairseq_birq.data.manifest import Manifest, rates_path, read_manifest
 from fairseq_birq.errors import UserError
-from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
+from fairseq_birq.tools.doctor.checks import Check, ok, problem, warning
 
 READ_SECONDS = 60.0  # of a longer file, its beginning and its last sample
 
@@ -92,7 +92,7 @@ def check_lengths(manifest: Manifest, cfg) -> List[Check]:
 def _read_row(manifest, row, sample_rate):
     """The file's own rate, in Hz. Raises AudioError for anything that training would stumble over."""
     path, expected = manifest.audio_path(row), int(manifest.num_samples[row])
-    info = probe(path, check_samples=True)
+    info = read_header(path, check_samples=True)
     if info.num_samples != expected:
         raise AudioError(f"{path}: other length, {info.num_samples} samples where the manifest says {expected}")
     read(path, sample_rate, num_samples=int(READ_SECONDS * sample_rate))
@@ -134,7 +134,7 @@ def _judge_rates(manifest, wanted, rates):
 def _first_rate(manifest):
     for row in range(min(len(manifest), 10)):
         try:
-            return probe(manifest.audio_path(row)).sample_rate
+            return read_header(manifest.audio_path(row)).sample_rate
         except AudioError:
             continue
     return None

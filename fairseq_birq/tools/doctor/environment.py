@@ -5,7 +5,7 @@ import sys
 from importlib import metadata
 from typing import List, Optional
 
-from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
+from fairseq_birq.tools.doctor.checks import Check, ok, problem, warning
 
 PYTHONS = {"fairseq-fixed": [(3, 11), (3, 12)], "fairseq": [(3, 9), (3, 10)]}
 HYDRAS = {"fairseq-fixed": ("1.3.", "2.3."), "fairseq": ("1.0.", "2.0.")}
@@ -38,8 +38,8 @@ def check_torch() -> Check:
 
     if not torch.cuda.is_available():
         built = f"built for CUDA {torch.version.cuda}, but it sees no GPU" if torch.version.cuda else "a CPU build"
-        report = warning if torch.version.cuda else ok
-        return report("torch", f"{torch.__version__}, {built}; {torch.get_num_threads()} threads")
+        kind = warning if torch.version.cuda else ok
+        return kind("torch", f"{torch.__version__}, {built}; {torch.get_num_threads()} threads")
     gpus = [torch.cuda.get_device_properties(index) for index in range(torch.cuda.device_count())]
     named = ", ".join(f"{gpu.name} with {gpu.total_memory / (1 << 30):.0f} GiB" for gpu in gpus)
     return ok("torch", f"{torch.__version__}, CUDA {torch.version.cuda}: {named}")

@@ -2,18 +2,18 @@
 
 from typing import List, Optional
 
+from fairseq_birq.tools.doctor.checks import Check, summary, would_start
 from fairseq_birq.tools.doctor.config import Launch, check_config
 from fairseq_birq.tools.doctor.data import check_data
 from fairseq_birq.tools.doctor.environment import check_decoding, check_environment
 from fairseq_birq.tools.doctor.folders import check_folders
 from fairseq_birq.tools.doctor.launch import check_processes, commands
 from fairseq_birq.tools.doctor.memory import check_dry_run, dry_run
-from fairseq_birq.tools.doctor.report import Check, summary, would_start
 from fairseq_birq.tools.doctor.settings import check_settings
 from fairseq_birq.tools.doctor.stages import check_stages
 
 
-def report(launch: Optional[Launch], num_rows: int = 200, steps: bool = True, write=print) -> bool:
+def examine(launch: Optional[Launch], num_rows: int = 200, steps: bool = True, write=print) -> bool:
     """Write every check as a line as soon as it is known, then the commands that start the run.
 
     Args:

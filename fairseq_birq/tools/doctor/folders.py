@@ -12,7 +12,7 @@ from fairseq_birq.checkpoint import DamagedCheckpoint, load_checkpoint
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches.first_checkpoint import LAST, goes_on, named_first
 from fairseq_birq.patches.same_settings import check_same_settings
-from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
+from fairseq_birq.tools.doctor.checks import Check, ok, problem, warning
 
 GIB = 1 << 30
 

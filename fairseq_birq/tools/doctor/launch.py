@@ -5,8 +5,8 @@ from typing import List, Tuple
 
 import torch
 
+from fairseq_birq.tools.doctor.checks import Check, ok, warning
 from fairseq_birq.tools.doctor.config import Launch
-from fairseq_birq.tools.doctor.report import Check, ok, warning
 
 OF_LAUNCHERS = ("world_size", "rank", "init_method", "no_spawn", "backend")
 

@@ -9,9 +9,9 @@ from typing import List, Tuple
 import torch
 from omegaconf import OmegaConf
 
+from fairseq_birq.tools.doctor.checks import Check, ok, problem, warning
 from fairseq_birq.tools.doctor.dry_run import LAUNCHER, read_result
 from fairseq_birq.tools.doctor.folders import check_disk
-from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
 
 MIB = 1 << 20
 LIMIT_SECONDS = 180  # for the whole dry run; it aims at less than a minute
@@ -108,8 +108,8 @@ def check_memory(cfg, found: dict, available: float, where: str) -> List[Check]:
         return [problem("memory", f"{text}; {advice}")]
     if needed > available:
         return [problem("memory", f"{text}: dataset.max_tokens={most} fits; optimization.update_freq makes up for it")]
-    report = warning if needed > USABLE * available else ok
-    return [report("memory", f"{text}; dataset.max_tokens up to {most} fits")]
+    kind = warning if needed > USABLE * available else ok
+    return [kind("memory", f"{text}; dataset.max_tokens up to {most} fits")]
 
 
 def estimate_time(cfg, found: dict) -> Check:

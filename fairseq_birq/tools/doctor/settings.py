@@ -7,8 +7,8 @@ from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.data.dataset import WAVEFORM_DTYPE
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches.settings import contradictions, harmful_settings
+from fairseq_birq.tools.doctor.checks import Check, ok, problem, warning
 from fairseq_birq.tools.doctor.launch import num_gpus
-from fairseq_birq.tools.doctor.report import Check, ok, problem, warning
 
 MIB = 1 << 20
 SHARED_MEMORY = "/dev/shm"

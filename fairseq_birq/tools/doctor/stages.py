@@ -2,7 +2,7 @@
 
 from typing import List
 
-from fairseq_birq.tools.doctor.report import Check, ok, warning
+from fairseq_birq.tools.doctor.checks import Check, ok, warning
 
 
 def check_stages(cfg) -> List[Check]:

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.checkpoint import load, load_encoder, speech_encoder_of
 from fairseq_birq.config import BirqConfig
-from fairseq_birq.data.manifest import read_labels, read_manifest
+from fairseq_birq.data.manifest import parallel_lines, read_manifest
 from fairseq_birq.errors import UserError
 from fairseq_birq.measures.alignment import read_any_alignment
 from fairseq_birq.measures.frames import all_frames, batches, frame_counts, phones_of, rows_of_minutes
@@ -90,7 +90,7 @@ def draw_of_checkpoints(
     rows = rows_of_minutes(manifest, minutes, frontend.sample_rate)
     names = [table.name(row).split("/")[0] for row in range(len(table))]
     if speakers is not None:
-        names = read_labels(speakers, len(table))
+        names = parallel_lines(speakers, len(table))
     ids: Dict[str, int] = {}
     phones = phones_of(frontend, manifest, read_any_alignment(alignment, table, tier), ids, rows)
     spaces = spaces_of(checkpoints, manifest, rows, sorted(set(layers or (0, (depth + 1) // 2, depth))), seed)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq.data.manifest import read_labels
+from fairseq_birq.data.manifest import parallel_lines
 from fairseq_birq.data.transcripts import from_letters
 from fairseq_birq.decoding.base import frames_needed
 from fairseq_birq.decoding.errors import count_errors
@@ -42,7 +42,7 @@ class Asr(Probe):
 
     @classmethod
     def read(cls, path, lengths: Sequence[int], step_seconds: float) -> List[List[str]]:
-        return [line.split() for line in read_labels(path, len(lengths))]
+        return [line.split() for line in parallel_lines(path, len(lengths))]
 
     def log_probs(self, batch: Batch) -> Tensor:
         """(B, upsample * T, letters and blank) float, natural log-probabilities."""

@@ -7,7 +7,7 @@ from typing import Dict, List, Optional, Sequence
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.data.manifest import read_labels
+from fairseq_birq.data.manifest import parallel_lines
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.probes.layer_sum import LayerSum
 
@@ -66,7 +66,7 @@ class Probe(nn.Module):
 
         Here: one line per utterance, the whole line is the symbol.
         """
-        lines = [line.strip() for line in read_labels(path, len(lengths))]
+        lines = [line.strip() for line in parallel_lines(path, len(lengths))]
         if not all(lines):
             raise UserError(f"{path}, line {lines.index('') + 1}: is empty; every utterance needs a label")
         return [[line] for line in lines]

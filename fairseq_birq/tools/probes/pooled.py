@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from fairseq_birq.data.manifest import read_labels
+from fairseq_birq.data.manifest import parallel_lines
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.probes.base import Batch, Probe, Settings, mean_over_time
 
@@ -73,7 +73,7 @@ class Intent(Pooled):
 
     @classmethod
     def read(cls, path, lengths: Sequence[int], step_seconds: float) -> List[List[str]]:
-        rows = [line.split("\t") for line in read_labels(path, len(lengths))]
+        rows = [line.split("\t") for line in parallel_lines(path, len(lengths))]
         for number, row in enumerate(rows, start=1):
             if len(row) != len(rows[0]) or not all(field.strip() for field in row):
                 raise UserError(f"{path}, line {number}: must have {len(rows[0])} tab-separated slots, but is {row}")

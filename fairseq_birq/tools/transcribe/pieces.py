@@ -5,7 +5,7 @@ from typing import Iterator, Tuple
 import numpy as np
 
 from fairseq_birq.corpora.helpers.silence import HOP_S, WINDOW_HOPS, quietest_ends
-from fairseq_birq.data.audio import probe, read
+from fairseq_birq.data.audio import read, read_header
 
 MIN_PIECE_S = 4 * WINDOW_HOPS * HOP_S
 _BLOCK_S = 60  # read at once to find pauses
@@ -19,7 +19,7 @@ def read_pieces(path: str, sample_rate: int, max_seconds: float) -> Iterator[Tup
     Raises:
         AudioError: as in `fairseq_birq.data.audio.read`.
     """
-    info, begin = probe(path), 0
+    info, begin = read_header(path), 0
     ends = [-1]
     if info.seconds > max_seconds:
         ends = quietest_ends(*_energies(path, sample_rate), int(max_seconds * sample_rate))[:-1] + [-1]

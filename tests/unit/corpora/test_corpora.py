@@ -4,9 +4,9 @@ import pytest
 
 from fairseq_birq.cli.manifest import main, parser
 from fairseq_birq.corpora import CORPORA, make
-from fairseq_birq.data.audio import probe
+from fairseq_birq.data.audio import read_header
 from fairseq_birq.data.audio_paths import parse_audio_path
-from fairseq_birq.data.manifest import read_labels, read_manifest
+from fairseq_birq.data.manifest import parallel_lines, read_manifest
 from tests.fixtures.corpus_trees import TREES
 
 NAMES = sorted(CORPORA)
@@ -37,7 +37,7 @@ def test_every_row_names_audio_of_its_length(made):
     assert len(splits(out)) > 1
     for split, manifest in splits(out).items():
         for row in range(len(manifest)):
-            assert probe(manifest.audio_path(row)).num_samples == manifest.num_samples[row] > 0
+            assert read_header(manifest.audio_path(row)).num_samples == manifest.num_samples[row] > 0
         assert any(line.startswith("written") and f"{split}.tsv: {len(manifest)} " in line for line in lines)
 
 
@@ -58,8 +58,8 @@ def test_transcripts_run_parallel_and_the_dictionary_has_their_letters(made):
     texts = sorted(out.glob("*.wrd"))
     assert bool(texts) == (name not in ("audio_folder", "libri_light"))
     for path in texts:
-        words = read_labels(path, len(read_manifest(path.with_suffix(".tsv"))))
-        letters = read_labels(path.with_suffix(".ltr"), len(words))
+        words = parallel_lines(path, len(read_manifest(path.with_suffix(".tsv"))))
+        letters = parallel_lines(path.with_suffix(".ltr"), len(words))
         assert all(words) and [line.replace(" ", "").replace("|", " ").strip() for line in letters] == words
         known = {line.split()[0] for line in (out / "dict.ltr.txt").read_text().splitlines()}
         assert set("".join(letters).replace(" ", "")) <= known or "train" not in path.stem
@@ -76,7 +76,7 @@ def test_made_again_it_is_the_same_and_packed_it_holds_the_same(name, tmp_path):
     packed = splits(tmp_path / "second" / "zips")
     for split, manifest in splits(tmp_path / "first").items():
         assert list(packed[split].num_samples) == list(manifest.num_samples)
-        assert probe(packed[split].audio_path(0)).num_samples == manifest.num_samples[0]
+        assert read_header(packed[split].audio_path(0)).num_samples == manifest.num_samples[0]
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -2,7 +2,7 @@ import pytest
 
 from fairseq_birq.corpora import fsdd
 from fairseq_birq.corpora.helpers.lists import read_list
-from fairseq_birq.data.audio import probe, read
+from fairseq_birq.data.audio import read, read_header
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.errors import UserError
 from tests.fixtures.corpus_trees import fsdd as fsdd_tree
@@ -16,7 +16,7 @@ def test_files_of_the_lists_with_their_words_speakers_and_samples(tmp_path):
         assert [manifest.name(row) for row in range(2)] == [f"{name.split('_')[1]}/{name}.flac" for name in names]
         assert (tmp_path / "out" / f"{split}.spk").read_text().split() == [name.split("_")[1] for name in names]
         assert (tmp_path / "out" / f"{split}.wrd").read_text().split() == [fsdd.DIGITS[int(name[0])] for name in names]
-        assert probe(manifest.audio_path(0)).sample_rate == 8000
+        assert read_header(manifest.audio_path(0)).sample_rate == 8000
         source = tmp_path / "in" / "recordings" / f"{names[0]}.wav"
         assert (read(manifest.audio_path(0), 8000)[0] == read(str(source), 8000)[0]).all()
     assert "left out    894, file of a list that is not there; first: 0_george_17.wav" in report

@@ -2,13 +2,13 @@ import numpy as np
 import pytest
 import soundfile
 
-from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.audio import AudioError, read, read_header
 from tests.fixtures.audio import tone, truncate, write_audio, write_nan_audio
 
 
 def test_probe_says_what_was_written(tmp_path):
     path = write_audio(tmp_path / "a.wav", np.stack([tone(0.5, 8000)] * 2, axis=1), 8000)
-    info = probe(path)
+    info = read_header(path)
     assert (info.num_samples, info.sample_rate, info.channels, info.seconds) == (4000, 8000, 2, 0.5)
 
 
@@ -33,9 +33,9 @@ def test_a_file_whose_channels_cancel_is_bad_audio_whichever_piece_is_read(tmp_p
     for piece in ({}, {"num_samples": 8000}, {"offset": 40000, "num_samples": 8000}, {"offset": 90000}):
         with pytest.raises(AudioError, match="its channels cancel"):
             read(path, 16000, **piece)
-    assert probe(path).channels == 1 + len(others)
+    assert read_header(path).channels == 1 + len(others)
     with pytest.raises(AudioError, match="its channels cancel"):
-        probe(path, check_samples=True)
+        read_header(path, check_samples=True)
 
 
 @pytest.mark.parametrize("others", [[0.0], [-0.5], [0.0] * 7, [0.0, -0.7]])
@@ -89,7 +89,7 @@ def test_real_speech_at_8_khz_is_resampled(fsdd):
 @pytest.mark.parametrize("suffix", ["flac", "ogg", "wav", "mp3"])
 def test_truncated_audio_is_never_taken_for_whole(tmp_path, suffix):
     path = write_audio(tmp_path / f"a.{suffix}", tone(3.0))
-    frames = probe(path).num_samples
+    frames = read_header(path).num_samples
     truncate(path, 0.6)
     try:
         wave, seen_frames = read(path, 16000)
@@ -101,9 +101,9 @@ def test_truncated_audio_is_never_taken_for_whole(tmp_path, suffix):
 
 def test_probe_can_look_at_the_end_of_a_flac(tmp_path):
     path = truncate(write_audio(tmp_path / "a.flac", tone(3.0)), 0.6)
-    assert probe(path).num_samples == 48000
+    assert read_header(path).num_samples == 48000
     with pytest.raises(AudioError, match="truncated"):
-        probe(path, check_samples=True)
+        read_header(path, check_samples=True)
 
 
 def test_bad_files_are_named_with_the_reason(tmp_path):

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from fairseq_birq.data.audio import SUFFIXES, AudioError, probe, read
+from fairseq_birq.data.audio import SUFFIXES, AudioError, read, read_header
 from tests.fixtures.audio import tone
 
 FORMATS = {
@@ -42,7 +42,7 @@ def test_every_suffix_is_among_them():
 
 
 def test_a_whole_file_is_good(whole):
-    info = probe(str(whole), check_samples=True)
+    info = read_header(str(whole), check_samples=True)
     wave, frames = read(str(whole), 16000)
     assert (
         info.seconds == pytest.approx(2.0, abs=0.1) and frames == info.num_samples and len(wave) == pytest.approx(32000, abs=1600)
@@ -54,7 +54,7 @@ def test_a_file_that_is_cut_short_is_refused_by_a_scan_and_by_reading(whole, kep
     content = whole.read_bytes()
     whole.write_bytes(content[: int(len(content) * kept)])
     with pytest.raises(AudioError, match=whole.name):
-        probe(str(whole), check_samples=True)
+        read_header(str(whole), check_samples=True)
     with pytest.raises(AudioError, match=whole.name):
         read(str(whole), 16000)
 
@@ -77,4 +77,4 @@ def test_bytes_after_the_audio_do_no_harm(tmp_path):
     soundfile.write(str(tmp_path / "a.wav"), tone(1.0), 16000)
     with open(tmp_path / "a.wav", "ab") as file:
         file.write(b"LIST\x04\x00\x00\x00abcd")
-    assert probe(str(tmp_path / "a.wav"), check_samples=True).num_samples == 16000
+    assert read_header(str(tmp_path / "a.wav"), check_samples=True).num_samples == 16000

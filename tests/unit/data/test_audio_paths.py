@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fairseq.data.audio.audio_utils import parse_path
 
-from fairseq_birq.data.audio import AudioError, probe, read
+from fairseq_birq.data.audio import AudioError, read, read_header
 from fairseq_birq.data.audio_paths import AudioPath, parse_audio_path
 from tests.fixtures.audio import tone, truncate, write_audio
 
@@ -43,7 +43,7 @@ def test_fairseq_reads_our_zip_notation(tmp_path):
 def test_a_segment_is_that_piece_of_the_file(tmp_path, suffix):
     path = write_audio(tmp_path / f"long.{suffix}", tone(2.0))
     whole, _ = read(path, 16000)
-    info = probe(f"{path}:8000:12000", check_samples=True)
+    info = read_header(f"{path}:8000:12000", check_samples=True)
     assert (info.num_samples, info.sample_rate) == (12000, 16000)
     wave, frames = read(f"{path}:8000:12000", 16000)
     assert frames == 12000
@@ -67,7 +67,7 @@ def test_a_segment_that_leaves_its_file_is_bad_audio(tmp_path):
     for part in ("8000:8001", "16000:1", "0:0"):
         with pytest.raises(AudioError, match=f"long.wav:{part}: samples .* not in the file, which has 16000"):
             read(f"{path}:{part}", 16000)
-    assert probe(f"{path}:8000:8000").num_samples == 8000
+    assert read_header(f"{path}:8000:8000").num_samples == 8000
 
 
 @pytest.mark.parametrize("suffix", ["flac", "wav", "ogg", "mp3"])
@@ -78,7 +78,7 @@ def test_a_file_in_a_zip_reads_like_the_file(tmp_path, suffix):
             archive.write(file, file.name)
     content, place = (tmp_path / "x.zip").read_bytes(), files[1].read_bytes()
     path = f"{tmp_path}/x.zip:{content.index(place)}:{len(place)}"
-    assert probe(path, check_samples=True) == probe(files[1], check_samples=True)
+    assert read_header(path, check_samples=True) == read_header(files[1], check_samples=True)
     for cut in ({}, {"offset": 3000, "num_samples": 5000}):
         np.testing.assert_array_equal(read(path, 16000, **cut)[0], read(files[1], 16000, **cut)[0])
 
@@ -87,7 +87,7 @@ def test_bytes_that_are_no_audio_are_named(tmp_path):
     path = write_audio(tmp_path / "a.wav", tone(1.0))
     size = path.stat().st_size
     path.rename(tmp_path / "a.zip")
-    assert probe(f"{tmp_path}/a.zip:0:{size}").num_samples == 16000
+    assert read_header(f"{tmp_path}/a.zip:0:{size}").num_samples == 16000
     for part, reason in [("44:800", "not readable"), (f"0:{size + 1}", f"truncated, {size} of"), ("0:0", "truncated")]:
         with pytest.raises(AudioError, match=f"a.zip:{part}: {reason}"):
             read(f"{tmp_path}/a.zip:{part}", 16000)

@@ -35,15 +35,15 @@ def test_a_batch_is_padded_with_zeros_and_masked(tmp_path):
     assert batch["bad_audio"] == 0 and "target" not in batch
 
 
-def test_labels_are_padded_beside_whole_utterances(tmp_path):
-    labels = [torch.tensor([5, 6, 7]), torch.tensor([8]), torch.tensor([9, 9])]
-    dataset = corpus(tmp_path, labels=labels, pad_index=1, max_samples=8000)
+def test_letters_are_padded_beside_whole_utterances(tmp_path):
+    letters = [torch.tensor([5, 6, 7]), torch.tensor([8]), torch.tensor([9, 9])]
+    dataset = corpus(tmp_path, letters=letters, pad_index=1, max_samples=8000)
     batch = batch_of(dataset, 0, 1)
     assert batch["net_input"]["waveform"].shape == (2, 24000)
     assert batch["target"].tolist() == [[5, 6, 7], [8, 1, 1]]
     assert batch["target_lengths"].tolist() == [3, 1] and batch["ntokens"] == 4
-    with pytest.raises(UserError, match="3 rows.*2 labels"):
-        AudioDataset(dataset.manifest, labels=labels[:2])
+    with pytest.raises(UserError, match="3 rows.*2 transcripts"):
+        AudioDataset(dataset.manifest, letters=letters[:2])
 
 
 def test_a_crop_depends_on_seed_epoch_and_row_alone(tmp_path):
@@ -88,7 +88,7 @@ def test_bad_audio_is_dropped_counted_and_named_once(tmp_path, caplog):
 
 
 def test_an_entirely_bad_batch_has_no_rows(tmp_path):
-    dataset = corpus(tmp_path, bad_audio_budget=1.0, labels=[torch.tensor([4])] * 3)
+    dataset = corpus(tmp_path, bad_audio_budget=1.0, letters=[torch.tensor([4])] * 3)
     truncate(dataset.manifest.audio_path(1))
     batch = batch_of(dataset, 1)
     assert batch["net_input"]["waveform"].shape == batch["net_input"]["padding_mask"].shape == (0, 0)

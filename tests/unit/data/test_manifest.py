@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fairseq_birq.data.files import write_lines
-from fairseq_birq.data.manifest import read_labels, read_manifest, split_rows, write_manifest
+from fairseq_birq.data.manifest import parallel_lines, read_manifest, split_rows, write_manifest
 from fairseq_birq.errors import UserError
 
 NAMES = ["b/ünïcode.flac", "a/with space.wav", "c.mp3"]
@@ -88,7 +88,7 @@ def test_the_data_pack_works_as_it_is(mboshi, fsdd):
         manifest = read_manifest(folder / f"{split}.tsv")
         assert len(manifest) == rows
         assert os.path.isfile(manifest.audio_path(0)) and os.path.isfile(manifest.audio_path(rows - 1))
-        assert len(read_labels(folder / f"{split}.wrd", rows)) == rows
+        assert len(parallel_lines(folder / f"{split}.wrd", rows)) == rows
 
 
 @given(st.sets(st.text(min_size=1), max_size=60), st.floats(0, 0.99), st.integers(0, 5), st.randoms())
@@ -112,11 +112,11 @@ def test_another_seed_is_another_split():
 
 def test_labels_of_another_length_are_refused(tmp_path):
     write_lines(tmp_path / "x.ltr", ["a |", "b |"])
-    assert read_labels(tmp_path / "x.ltr", 2) == ["a |", "b |"]
+    assert parallel_lines(tmp_path / "x.ltr", 2) == ["a |", "b |"]
     with pytest.raises(UserError, match="x.ltr: has 2 lines.*3 rows"):
-        read_labels(tmp_path / "x.ltr", 3)
+        parallel_lines(tmp_path / "x.ltr", 3)
     with pytest.raises(UserError, match="absent.ltr"):
-        read_labels(tmp_path / "absent.ltr", 3)
+        parallel_lines(tmp_path / "absent.ltr", 3)
 
 
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path):

@@ -10,8 +10,8 @@ from fairseq_birq.corpora import make
 from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import rates_path, read_manifest, read_rates
 from fairseq_birq.errors import UserError
+from fairseq_birq.tools.doctor.checks import OK, PROBLEM
 from fairseq_birq.tools.doctor.data import _judge_rates
-from fairseq_birq.tools.doctor.report import OK, PROBLEM
 from tests.fixtures.audio import tone, write_audio
 
 RATES = [48000, 16000, 8000, 16000, 44100, 48000]

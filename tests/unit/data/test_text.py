@@ -39,7 +39,7 @@ def rows_of(path):
 READERS = {
     "a.txt": ("one\ntwo\n", lambda path: list(text_lines(path, "file"))),
     "train.tsv": ("/audio\na.flac\t5\n", rows_of),
-    "train.ltr": ("a b |\n", lambda path: manifest.read_labels(path, 1)),
+    "train.ltr": ("a b |\n", lambda path: manifest.parallel_lines(path, 1)),
     "transcripts.tsv": ("a\tone two\n", lambda path: Transcripts(path).pop("a.flac")),
     "lexicon.txt": ("ab\ta b |\n", lambda path: read_lexicon(path, {"a": 0, "b": 1, "|": 2})),
     "dict.ltr.txt": ("a 2\nb 1\n", lambda path: read_dictionary(path).symbols),

@@ -73,7 +73,7 @@ def test_a_label_file_with_another_number_of_lines(folder, caplog):
 
 def test_a_missing_label_file(folder, caplog):
     (folder / "train.ltr").unlink()
-    stops_with(caplog, "train.ltr: no such label file", make_task(folder).load_dataset, "train")
+    stops_with(caplog, "train.ltr: no such file", make_task(folder).load_dataset, "train")
 
 
 @pytest.mark.parametrize("content, message", [("", "has no letters"), ("ab\n", "symbol count")])
@@ -122,7 +122,7 @@ def test_decoding_takes_the_letters_of_the_checkpoint(folder, has_dictionary):
     model = task.build_model(ctc_config(), from_checkpoint=True)
     assert held is task.target_dictionary and held.symbols == symbols and model.output.out_features == len(symbols)
     task.load_dataset("train")
-    assert [task.text(row) for row in task.dataset("train").labels] == TEXTS
+    assert [task.text(row) for row in task.dataset("train").letters] == TEXTS
     task.load_state_dict({"symbols": symbols})
 
 
@@ -138,7 +138,7 @@ def test_letters_that_the_checkpoint_lacks_count_as_errors(folder, caplog):
     model = task.build_model(ctc_config(), from_checkpoint=True)
     task.load_dataset("train")
     assert "'c' (2 times)" in caplog.text and model.output.out_features == 8
-    assert [task.text(row) for row in task.dataset("train").labels] == TEXTS
+    assert [task.text(row) for row in task.dataset("train").letters] == TEXTS
 
 
 def test_audio_without_transcripts_is_decoded_and_not_scored(folder, caplog):
@@ -171,7 +171,7 @@ def test_validation_needs_transcripts(folder, caplog):
     task = make_task(folder)
     task.build_model(ctc_config(), from_checkpoint=True)  # as fairseq-validate does
     task.build_criterion(OmegaConf.structured(as_fairseq(BirqCtcCriterionConfig)(_name="birq_ctc")))
-    stops_with(caplog, "train.ltr: no such label file", task.load_dataset, "train")
+    stops_with(caplog, "train.ltr: no such file", task.load_dataset, "train")
 
 
 def given(**options):

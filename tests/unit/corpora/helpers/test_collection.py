@@ -1,25 +1,25 @@
 import pytest
 
-from fairseq_birq.corpora.helpers.collection import Report, Utterance
+from fairseq_birq.corpora.helpers.collection import Collection, Utterance
 from fairseq_birq.corpora.helpers.segments import add_segment
 from fairseq_birq.corpora.helpers.writing import Expected, compare, write
 from fairseq_birq.data.audio import AudioInfo
 from fairseq_birq.errors import UserError
 
 
-def reasons(report):
-    return {reason: len(names) for reason, names in report.left_out.items()}
+def reasons(collection):
+    return {reason: len(names) for reason, names in collection.left_out.items()}
 
 
 def test_what_does_not_fit_is_counted_by_reason():
-    report = Report(min_seconds=1, max_seconds=10)
+    collection = Collection(min_seconds=1, max_seconds=10)
     for path, seconds, text in [
         ("good", 2, " two\twords\n"), ("short", 0.5, "a"), ("long", 11, "a"), ("t\tb", 2, "a"), ("none", 2, "  "),
         ("bar", 2, "a|b"), ("half", 2, "a \ud800"), ("good", 2, "a"),
     ]:  # fmt: skip
-        report.add("train", Utterance(path, int(seconds * 100), 100, text))
-    assert report.splits == {"train": [Utterance("good", 200, 100, "two words")]}
-    assert reasons(report) == {
+        collection.add("train", Utterance(path, int(seconds * 100), 100, text))
+    assert collection.splits == {"train": [Utterance("good", 200, 100, "two words")]}
+    assert reasons(collection) == {
         "shorter than 1 s": 1,
         "longer than 10 s": 1,
         "tab or line break in the path": 1,
@@ -31,21 +31,21 @@ def test_what_does_not_fit_is_counted_by_reason():
 
 
 def test_audio_of_another_split_is_refused():
-    report = Report()
-    report.add("train", Utterance("a:0:100", 100, 100))
+    collection = Collection()
+    collection.add("train", Utterance("a:0:100", 100, 100))
     with pytest.raises(UserError, match="a:0:100: is in train and in dev"):
-        report.add("dev", Utterance("a:0:100", 100, 100))
+        collection.add("dev", Utterance("a:0:100", 100, 100))
 
 
 def test_groups_are_held_out_whole():
-    report = Report()
+    collection = Collection()
     for row in range(100):
-        report.add("train", Utterance(f"speaker{row % 10}/{row}", 100, 100))
-    report.hold_out(0.2, 1, group=lambda path: path.split("/")[0])
-    groups = [{item.path.split("/")[0] for item in report.splits[split]} for split in ("train", "valid")]
+        collection.add("train", Utterance(f"speaker{row % 10}/{row}", 100, 100))
+    collection.hold_out(0.2, 1, group=lambda path: path.split("/")[0])
+    groups = [{item.path.split("/")[0] for item in collection.splits[split]} for split in ("train", "valid")]
     assert [len(group) for group in groups] == [8, 2] and not groups[0] & groups[1]
     with pytest.raises(UserError, match="a split `valid` already"):
-        report.hold_out(0.2, 1, group=str)
+        collection.hold_out(0.2, 1, group=str)
 
 
 @pytest.mark.parametrize(
@@ -64,10 +64,10 @@ def test_groups_are_held_out_whole():
     ],
 )
 def test_segments_are_rounded_to_samples_and_kept_inside_their_file(start_s, end_s, expected):
-    report = Report()
-    add_segment(report, "train", "a.wav", AudioInfo(num_samples=1000, sample_rate=100, channels=1), start_s, end_s)
-    paths = [utterance.path for utterance in report.utterances]
-    assert paths + list(report.left_out) == [expected]
+    collection = Collection()
+    add_segment(collection, "train", "a.wav", AudioInfo(num_samples=1000, sample_rate=100, channels=1), start_s, end_s)
+    paths = [utterance.path for utterance in collection.utterances]
+    assert paths + list(collection.left_out) == [expected]
 
 
 def test_sizes_are_compared_with_the_published_ones():
@@ -79,11 +79,11 @@ def test_sizes_are_compared_with_the_published_ones():
 
 
 def test_an_old_split_that_is_not_written_again_is_in_the_way(tmp_path):
-    report = Report()
-    report.add("train", Utterance("a", 100, 100))
+    collection = Collection()
+    collection.add("train", Utterance("a", 100, 100))
     (tmp_path / "valid.tsv").write_text("")
     with pytest.raises(UserError, match="valid.tsv: is of an earlier run.*remove it"):
-        write(report, str(tmp_path), "/root")
+        write(collection, str(tmp_path), "/root")
     assert not (tmp_path / "train.tsv").exists()
 
 
@@ -98,7 +98,7 @@ def test_an_old_split_that_is_not_written_again_is_in_the_way(tmp_path):
     ],
 )
 def test_a_letter_has_one_form_and_what_nobody_sees_is_no_letter(written, taken):
-    report = Report()
-    report.add("train", Utterance("a.wav", 16000, 16000, written))
-    assert report.utterances[0].text == taken and report.changed_texts == (written != taken)
-    assert any("1 had invisible characters" in line for line in report.lines()) == (written != taken)
+    collection = Collection()
+    collection.add("train", Utterance("a.wav", 16000, 16000, written))
+    assert collection.utterances[0].text == taken and collection.changed_texts == (written != taken)
+    assert any("1 had invisible characters" in line for line in collection.lines()) == (written != taken)

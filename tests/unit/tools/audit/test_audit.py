@@ -11,7 +11,7 @@ from fairseq_birq.measures.alignment import read_alignment
 from fairseq_birq.measures.frames import collect, phones_of
 from fairseq_birq.measures.label_quality import code_measures, phone_measures
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
-from fairseq_birq.tools.audit import audit_report
+from fairseq_birq.tools.audit import tables
 from fairseq_birq.tools.audit.audit import RAW_NORMS, audit
 from tests.fixtures.audio import truncate
 from tests.fixtures.checkpoints import write_birq_checkpoint
@@ -63,23 +63,23 @@ def test_a_layer_is_measured_as_by_hand(sounds, tmp_path):
 
 def test_without_an_alignment_perplexity_decides(sounds):
     got = audit(sounds / "train.tsv", settings=SMALL, seeds=(1, 2))
-    config, reason = audit_report.recommendation(got)
+    config, reason = tables.recommendation(got)
     rows = [(candidate.place, *row) for candidate, found in zip(got.candidates, got.measures) for row in found.items()]
     perplexities = {(place, seed): measures["perplexity"] for place, seed, measures in rows}
     norm, seed = re.fullmatch(r"model.targets.raw_input.quantizer_norm=(\S+) model.quantizer.seed=(\d)", config).groups()
     assert perplexities[norm, int(seed)] == max(perplexities[norm, seed] for seed in (1, 2)) and "perplexity" in reason
-    assert "PNMI" not in "\n".join(audit_report.report(got))
+    assert "PNMI" not in "\n".join(tables.as_markdown(got))
 
 
 def test_the_report_has_a_row_per_candidate_numbers_and_a_picture(found, tmp_path):
-    lines = audit_report.write(found, tmp_path / "new")
+    lines = tables.write(found, tmp_path / "new")
     assert (tmp_path / "new" / "audit.md").read_text() == "\n".join(lines) + "\n"
     rows = [line for line in lines if line.startswith("| ") and "---" not in line]
     assert len(rows) == 1 + len(RAW_NORMS) and len({row.count("|") for row in rows}) == 1
     stored = json.loads((tmp_path / "new" / "audit.json").read_text())
     assert stored["candidates"][1]["seeds"]["2"] == found.measures[1][2]
     assert stored["recommended"] in lines[-1] and looks_drawn(tmp_path / "new" / "audit.png", 20000)
-    audit_report.draw(found, tmp_path / "again.png")
+    tables.draw(found, tmp_path / "again.png")
     assert (tmp_path / "again.png").read_bytes() == (tmp_path / "new" / "audit.png").read_bytes()
 
 
@@ -88,7 +88,7 @@ def test_bad_audio_is_counted(tmp_path, caplog):
     truncate(tmp_path / "train" / "0001.flac")
     got = audit(tmp_path / "train.tsv", settings=SMALL, seeds=[1])
     assert (got.utterances, got.bad_audio) == (4, 1) and "0001.flac" in caplog.text
-    assert "4 utterances, and 1 that could not be read." in audit_report.report(got)[0]
+    assert "4 utterances, and 1 that could not be read." in tables.as_markdown(got)[0]
 
 
 def test_minutes_bound_what_is_heard(sounds):

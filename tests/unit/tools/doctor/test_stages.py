@@ -4,7 +4,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import BirqCtcConfig
-from fairseq_birq.tools.doctor.report import OK, WARNING
+from fairseq_birq.tools.doctor.checks import OK, WARNING
 from fairseq_birq.tools.doctor.stages import check_stages
 
 

@@ -18,7 +18,7 @@ _BY_PHONES = ("phone_purity", "phone_purity_shuffled", "cluster_purity", "cluste
 def write(audit: Audit, out) -> List[str]:
     """Write `audit.md`, `audit.json` and `audit.png` into the folder `out`; return the lines of the first."""
     out = Path(out)
-    lines = report(audit)
+    lines = as_markdown(audit)
     draw(audit, out / "audit.png")
     for name, text in (("audit.json", json.dumps(_plain(audit), indent=1)), ("audit.md", "\n".join(lines))):
         with written_whole(out / name) as file:
@@ -26,7 +26,7 @@ def write(audit: Audit, out) -> List[str]:
     return lines
 
 
-def report(audit: Audit) -> List[str]:
+def as_markdown(audit: Audit) -> List[str]:
     """What was listened to, the table and the recommendation, in Markdown."""
     heard = f"{audit.minutes:.1f} minutes, {audit.utterances} utterances"
     if audit.bad_audio:
