@@ -125,7 +125,7 @@ TO_THE_LEFT = {  # of each stage: the folders that it may import, besides struct
 def test_a_stage_imports_only_stages_to_its_left(stage):
     imports = re.compile(r"^\s*(?:from|import)\s+fairseq_birq\.(\w+)", re.M)
     imported = {name for path in (PACKAGE / stage).rglob("*.py") for name in imports.findall(path.read_text())}
-    assert imported - {stage, "structs", "settings", "errors", "distributed"} <= set(TO_THE_LEFT[stage])
+    assert imported - {stage, "structs", "settings", "errors", "distributed", "devices"} <= set(TO_THE_LEFT[stage])
 
 
 @pytest.mark.parametrize("name", ["raw_input", "own_layer", "snapshot", "moving_average", "label_file"])
