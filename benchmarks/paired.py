@@ -6,7 +6,7 @@
     python benchmarks/paired.py build/before examples/birq/debug.yaml --set model.masked_views=2
 
 Both are reached through fairseq alone (a task, a model and a criterion of a config), so that modules may move between them.
-A method's settings are those of benchmarks/step.py: 8 x 10 s of noise, 4 x 256 for BEST-RQ and BiRQ, 17 x 128 for Latent-RQ
+A method's settings are those of benchmarks/step_rows.py: 8 x 10 s of noise, 4 x 256 for BEST-RQ and BiRQ, 17 x 128 for Latent-RQ
 in stage 1. A recipe is taken as it is. Both sides have the same weights, masks and batch, which the table's last column shows.
 
 Each side has a process of its own with one thread; they take turns, and who is first changes with each round. The ratio is
@@ -121,8 +121,8 @@ def settings_of(name, folder, overrides) -> dict:
 
 
 def method_settings(name) -> dict:
-    """As in benchmarks/step.py, whose constants these are."""
-    import step
+    """As in benchmarks/step_rows.py, whose constants these are."""
+    import step_rows as step
 
     sizes = dict(num_layers=step.LAYERS, dim=step.DIM, ffn_dim=step.FFN_DIM, num_heads=step.HEADS, conv_kernel=step.KERNEL)
     model = {"_name": "birq", "encoder": {"name": "conformer", **sizes}, "mask": {"start_prob": 0.013}}
