@@ -35,13 +35,16 @@ def run(arguments):
     output = open_output(form, arguments.out, recordings)
     recogniser = load_recogniser(arguments.checkpoint, arguments.dictionary, arguments.device)
     decoder, failures = recogniser.decoder(**of_lexicon), []
-    results = transcribe(recogniser, decoder, recordings, arguments.max_seconds, arguments.batch_seconds)
-    for result in progress(results, len(recordings), "transcribe", "recordings"):
-        if isinstance(result, Failure):
-            failures.append(result)
-            print(f"left out {result.name}: {UserError(result.reason)}", file=sys.stderr)
-        else:
-            output.write(result)
+    with progress(total=len(recordings), title="transcribe", unit="recordings") as bar:
+        heard = _minutes_of(bar)  # a recording may be hours long
+        results = transcribe(recogniser, decoder, recordings, arguments.max_seconds, arguments.batch_seconds, heard)
+        for result in results:
+            if isinstance(result, Failure):
+                failures.append(result)
+                print(f"left out {result.name}: {UserError(result.reason)}", file=sys.stderr)
+            else:
+                output.write(result)
+            bar.update()
     if len(failures) == len(recordings):
         raise UserError(f"none of the {len(recordings)} recordings could be read")
     for path in output.close():
@@ -49,6 +52,18 @@ def run(arguments):
     if failures:
         print(f"{len(failures)} of {len(recordings)} recordings could not be read and are left out", file=sys.stderr)
     return len(failures), len(recordings)
+
+
+def _minutes_of(bar):
+    """A function that adds seconds of audio to what a counter of recordings says."""
+    seconds = []
+
+    def heard(more: float) -> None:
+        seconds.append(more)
+        bar.set_postfix({"audio": f"{sum(seconds) / 60:.0f} min"})
+        bar.update(0)
+
+    return heard
 
 
 def _of_lexicon(given: dict) -> dict:

@@ -10,6 +10,7 @@ import torch
 from fairseq_birq.checkpoint import check_is_ours, load_checkpoint
 from fairseq_birq.data.files import written_whole
 from fairseq_birq.errors import UserError
+from fairseq_birq.progress import progress
 
 
 def average(paths: Sequence[str], out: str) -> List[str]:
@@ -28,27 +29,23 @@ def average(paths: Sequence[str], out: str) -> List[str]:
     """
     if len(paths) < 2:
         raise UserError(f"{len(paths)} checkpoint is no average: name at least two")
-    newest, sums = _newest_first(paths)[0], {}
-    reference = _content(newest)
-    for path in paths:
-        content = reference if path == newest else _content(path)
-        _check_fits(path, content["model"], newest, reference["model"])
+    updates, sums, newest, reference = [], {}, "", {}
+    for path in progress(paths, title="average", unit="checkpoints"):
+        content = _content(path)
+        _check_fits(path, content["model"], newest or path, reference.get("model", content["model"]))
         for name, value in content["model"].items():
             if _is_averaged(value):
                 sums[name] = sums.get(name, 0.0) + value.double()
+        if not updates or _updates(content) > max(updates):
+            newest, reference = path, content
+        updates.append(_updates(content))
     model = {
         name: (sums[name] / len(paths)).to(value.dtype) if name in sums else value for name, value in reference["model"].items()
     }
     kept = {key: value for key, value in reference.items() if key not in ("last_optimizer_state", "model")}
     with written_whole(out) as file:
         torch.save({**kept, "model": model, "last_optimizer_state": None}, file)
-    return [
-        f"{out}: mean of {len(paths)} checkpoints, after {', '.join(str(_updates(_content(path))) for path in paths)} updates"
-    ]
-
-
-def _newest_first(paths) -> List[str]:
-    return sorted(paths, key=lambda path: _updates(_content(path)), reverse=True)
+    return [f"{out}: mean of {len(paths)} checkpoints, after {', '.join(map(str, updates))} updates"]
 
 
 def _content(path) -> dict:

@@ -1,7 +1,7 @@
 """Recordings to transcripts: pieces of many recordings share batches, and come back in order."""
 
 from dataclasses import dataclass, field
-from typing import Iterable, Iterator, List, Optional, Union
+from typing import Callable, Iterable, Iterator, List, Optional, Union
 
 import numpy as np
 
@@ -49,11 +49,13 @@ def transcribe(
     recordings: Iterable[Recording],
     max_seconds: float = 30.0,
     batch_seconds: float = 100.0,
+    heard: Callable[[float], None] = lambda seconds: None,
 ) -> Iterator[Union[Transcript, Failure]]:
     """One result per recording, in their order; one that cannot be read is a `Failure`, and the rest goes on.
 
     max_seconds: longer recordings are cut, in pauses, into pieces of at most so much
     batch_seconds: of audio, with padding, that the model reads at once
+    heard: is told the seconds of audio of every batch, after it
 
     Raises:
         UserError: a setting is out of range.
@@ -70,9 +72,9 @@ def transcribe(
         for piece in _pieces(opened[-1], recording.path, recogniser.sample_rate, max_seconds):
             waiting.append(piece)
             if sum(len(each.wave) for each in waiting) >= limit:
-                _decode(recogniser, decoder, waiting, batch_seconds)
+                _decode(recogniser, decoder, waiting, batch_seconds, heard)
         yield from _done(opened)
-    _decode(recogniser, decoder, waiting, batch_seconds)
+    _decode(recogniser, decoder, waiting, batch_seconds, heard)
     yield from _done(opened)
 
 
@@ -91,7 +93,7 @@ def _done(opened: List[_Open]):
         yield opened.pop(0).close()
 
 
-def _decode(recogniser, decoder, waiting: List[_Piece], batch_seconds) -> None:
+def _decode(recogniser, decoder, waiting: List[_Piece], batch_seconds, heard) -> None:
     """Give every waiting piece's words to its recording; the longest first, which need the most memory."""
     waiting.sort(key=lambda piece: -len(piece.wave))
     limit = batch_seconds * recogniser.sample_rate
@@ -102,3 +104,4 @@ def _decode(recogniser, decoder, waiting: List[_Piece], batch_seconds) -> None:
         for piece, nbest in zip(batch, decoder(log_probs, lengths)):
             begin_s, seconds = piece.begin / recogniser.sample_rate, len(piece.wave) / recogniser.sample_rate
             piece.of.pieces[piece.begin] = words_of(nbest[0], recogniser.symbols, recogniser.frame_seconds, begin_s, seconds)
+        heard(sum(len(piece.wave) for piece in batch) / recogniser.sample_rate)

@@ -48,6 +48,14 @@ def test_one_file_of_all_is_what_stdout_gets(folder, capsys, form):
     assert capsys.readouterr().out == (folder / f"all.{form}").read_text() != ""
 
 
+def test_a_long_recording_says_how_far_it_is_before_its_end(folder, capsys, monkeypatch):
+    monkeypatch.setattr("fairseq_birq.progress.LINE_SECONDS", 0.0)
+    write_audio(folder / "long.wav", tone(130.0))
+    run(folder, folder / "long.wav", "--max-seconds", 10, "--batch-seconds", 10)
+    lines = [line for line in capsys.readouterr().err.splitlines() if line.startswith("transcribe: 0 of 1 recordings")]
+    assert len(lines) >= 5 and any(", audio 1 min, " in line for line in lines)
+
+
 def test_a_bad_file_is_counted_and_named_and_exit_status_1_says_so(folder, capsys):
     (folder / "audio" / "bad.wav").write_bytes(b"x")
     run(folder, folder / "audio", folder / "gone.wav", status=1)

@@ -25,7 +25,8 @@ def test_weights_are_the_mean_and_all_else_is_the_newest_ones(tmp_path, capsys):
     updates = {"a.pt": 30, "b.pt": 50, "c.pt": 40}
     states = [write(tmp_path / name, count, seed) for seed, (name, count) in enumerate(updates.items())]
     assert main([str(tmp_path / "out.pt"), *[str(tmp_path / name) for name in updates]]) == 0
-    assert "mean of 3 checkpoints, after 30, 50, 40 updates" in capsys.readouterr().out
+    captured = capsys.readouterr()
+    assert "mean of 3 checkpoints, after 30, 50, 40 updates" in captured.out and "average: 3 of 3 checkpoints" in captured.err
     content = torch.load(str(tmp_path / "out.pt"), weights_only=True)
     assert content["optimizer_history"][-1]["num_updates"] == 50 and content["last_optimizer_state"] is None
     names = [name for name, value in states[0].items() if torch.is_tensor(value) and value.is_floating_point()]
