@@ -60,7 +60,8 @@ def make(
     collection = Collection(min_seconds, max_seconds)
     splits = {split: read_cuts(path, collection) for split, path in files.items()}
     everything = [cut for members in splits.values() for cut in members]
-    root = common_root([cut.path for cut in everything], "\n".join(["no cut can be used", *collection.lines()]))
+    nothing = "\n".join([f"{', '.join(map(str, cuts))}: no cut can be used", *collection.lines()])
+    root = common_root([cut.path for cut in everything], nothing)
     names = {cut.path: str(Path(cut.path).relative_to(root)) for cut in everything}
     infos = usable(root, sorted(set(names.values())), collection, workers)
     with_text = not no_text and any(cut.text is not None for cut in everything)

@@ -14,7 +14,7 @@ class Transcripts:
     Names are equal in any Unicode form: macOS decomposes the letters of file names.
 
     Raises:
-        UserError: the file is missing or not UTF-8, a line has no tab, repeats a path, or its text holds `|`, the word boundary.
+        UserError: the file is missing, empty or not UTF-8, or a line has no tab, repeats a path, or has a `|` in its text.
     """
 
     def __init__(self, path):
@@ -24,6 +24,8 @@ class Transcripts:
         for number, line in text_lines(self.path, "file of transcripts"):
             if line.strip():
                 self._add(line, f"{self.path}, line {number}")
+        if not self._texts:
+            raise UserError(f"{self.path}: has no transcripts; lines must be `path<TAB>text`")
 
     def pop(self, audio: str) -> Optional[str]:
         """Text of an audio file, None if there is none.

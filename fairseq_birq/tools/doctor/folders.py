@@ -24,6 +24,9 @@ def check_folders(cfg) -> List[Check]:
         checks.append(problem("user_dir", "not given: add common.user_dir=$PWD/fairseq_birq"))
     elif not os.path.isabs(user_dir) or not os.path.isdir(user_dir):
         checks.append(problem("user_dir", f"{user_dir} is no absolute path of a folder: common.user_dir=$PWD/fairseq_birq"))
+    elif not (Path(user_dir) / "__init__.py").is_file():
+        text = f"{user_dir} has no __init__.py, so that no task or model comes from it: common.user_dir=$PWD/fairseq_birq"
+        checks.append(problem("user_dir", text))
     if not os.path.isabs(save_dir):
         text = f"{save_dir} is relative to a folder that hydra makes anew for every run, so that nothing resumes"
         return checks + [problem("save_dir", f"{text}: checkpoint.save_dir=$PWD/{save_dir}")]

@@ -1,8 +1,10 @@
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
+import fairseq_birq
 from fairseq_birq.tools.doctor import folders, memory
 from fairseq_birq.tools.doctor.peak import peak_bytes, reset_peak
 
@@ -15,7 +17,7 @@ def config(max_update=1000, **checkpoint):
     return SimpleNamespace(
         checkpoint=SimpleNamespace(**{**settings, **checkpoint}),
         optimization=SimpleNamespace(max_update=max_update, max_epoch=0, update_freq=[2]),
-        common=SimpleNamespace(user_dir="/", cpu=True, fp16=False, bf16=False),
+        common=SimpleNamespace(user_dir=str(Path(fairseq_birq.__file__).parent), cpu=True, fp16=False, bf16=False),
         distributed_training=SimpleNamespace(distributed_world_size=2, ddp_backend="legacy_ddp", gradient_as_bucket_view=False),
     )
 
