@@ -1,9 +1,11 @@
 """What `benchmarks/expected.py` counts, against the formulas of a small encoder."""
 
 import importlib.util
+import re
 
 import pytest
 import yaml
+from omegaconf import OmegaConf
 
 
 @pytest.fixture
@@ -35,3 +37,33 @@ def test_operations_and_bytes_grow_with_the_encoder_and_times_with_the_operation
     assert large["utterances_per_update"] == one["utterances_per_gpu"] == 2 and four["utterances_per_gpu"] == 1  # 8 s in all
     assert four["updates_per_second_at_40%_mfu"] == pytest.approx(2 * one["updates_per_second_at_40%_mfu"])
     assert one["hours_at_20%_mfu"] == pytest.approx(2 * one["hours_at_40%_mfu"])
+
+
+RECIPES = {
+    "birq/c2_librispeech": "BiRQ C2",
+    "best_rq/c2_librispeech": "BEST-RQ C2",
+    "birq/c3_yodas": "BiRQ C3",
+    "latent_rq/librispeech_base": "Latent-RQ base",
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_what_a_recipe_says_of_other_gpus_keeps_its_batch_and_its_longest_utterance(repository, name):
+    """And its memory is that of docs/gpu.md."""
+    path = repository / "examples" / f"{name}.yaml"
+    recipe, page = OmegaConf.load(path), (repository / "docs" / "gpu.md").read_text()
+    rows = re.findall(r"^#   (\d+) \((\d+) GiB\): (.+)$", path.read_text(), re.MULTILINE)
+    assert [gpus for gpus, _, _ in rows] == ["1", "8", "64"]
+    table = page[page.index(f"| [{RECIPES[name]}]") :].splitlines()
+    cells = {int(line.split("|")[3]): int(line.split("|")[5]) for line in table[:3]}
+    for gpus, gib, overrides in rows:
+        changed = recipe if overrides == "as it is" else OmegaConf.merge(recipe, OmegaConf.from_dotlist(overrides.split()))
+        assert changed.distributed_training.distributed_world_size == int(gpus) and cells[int(gpus)] == int(gib)
+        for of_batch in ("batch_size", "max_tokens"):
+            assert per_update(changed, of_batch) == per_update(recipe, of_batch)
+        assert changed.dataset.max_tokens >= 16000 * recipe.task.max_seconds * (changed.dataset.get("batch_size") or 1)
+
+
+def per_update(cfg, of_batch):
+    each = cfg.dataset.get(of_batch) or 0
+    return each * cfg.distributed_training.distributed_world_size * cfg.optimization.update_freq[0]

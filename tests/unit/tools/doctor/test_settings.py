@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import yaml
 from fairseq.dataclass.configs import FairseqConfig
 from omegaconf import OmegaConf
 
@@ -75,6 +76,15 @@ def test_parameters_without_a_gradient_need_a_wrapper_that_can(model, change, ba
     assert len(found) == bad and all("ddp_backend=legacy_ddp, or find_unused_parameters=true" in line for line in found)
     plain = {key: value for key, value in change.items() if not key.startswith("model")}
     assert not [line for line in lines(model=model, **plain) if line.startswith("problem")]
+
+
+def test_no_recipe_has_such_a_wrapper(repository):
+    recipes = {path: yaml.safe_load(path.read_text()) for path in (repository / "examples").glob("*/*.yaml")}
+    several = [one for one in recipes.values() if one.get("distributed_training", {}).get("distributed_world_size", 1) > 1]
+    assert len(several) >= 10
+    for one in several:
+        one["distributed_training"] = {"find_unused_parameters": False, **one["distributed_training"]}
+        assert settings._check_wrapper(OmegaConf.create(one)) == []
 
 
 def test_batches_of_workers_must_fit_into_shared_memory():
