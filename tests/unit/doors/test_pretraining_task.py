@@ -6,12 +6,14 @@ import yaml
 from omegaconf import OmegaConf
 
 from fairseq_birq.config import PretrainingTaskConfig
+from fairseq_birq.doors.audio_task import AudioTask
 from fairseq_birq.doors.pretraining_task import PretrainingTask, _say_what_update_freq_changes
 from fairseq_birq.model import BirqModel
 from tests.fixtures.audio import truncate
 from tests.fixtures.earlier_versions import cases
 from tests.fixtures.errors import stops
 from tests.fixtures.manifests import write_manifest
+from tests.fixtures.models import birq
 
 
 def task_of(folder, **settings):
@@ -156,3 +158,11 @@ def test_update_freq_says_what_is_of_each_batch(repository, caplog, method, part
     recipe = yaml.safe_load((repository / "examples" / method / "debug.yaml").read_text())
     _say_what_update_freq_changes(BirqModel.build_model(recipe["model"]).targets)
     assert [part for part in parts if part not in caplog.text] == [] and bool(caplog.messages) == bool(parts)
+
+
+@pytest.mark.parametrize("update_freq, said", [([1], False), ([1, 2], True)])
+def test_training_says_it_where_an_update_has_several_batches(tmp_path, caplog, monkeypatch, update_freq, said):
+    monkeypatch.setattr(AudioTask, "check_trainer", lambda self, trainer: None)
+    model, cfg = birq(), OmegaConf.create({"optimization": {"update_freq": update_freq}})
+    task_of(tmp_path).check_trainer(SimpleNamespace(cfg=cfg, get_model=lambda: model, lr_scheduler=SimpleNamespace()))
+    assert ("`optimization.update_freq` makes one update of several batches" in caplog.text) == said
