@@ -1,6 +1,7 @@
 """Decoding, labels, probes, audit, transcription, the loaded encoder on the pretend GPU: no mixed devices, the CPU's results."""
 
 import contextlib
+import importlib.util
 import json
 
 import pytest
@@ -10,7 +11,7 @@ from fairseq_cli.generate import main as generate
 
 import fairseq_birq.doors  # noqa: F401
 from fairseq_birq.checkpoint import load_encoder
-from fairseq_birq.cli import audit, labels, probe, transcribe
+from fairseq_birq.cli import audit, export, labels, probe, transcribe
 from fairseq_birq.data.frame_labels import LabelStore
 from fairseq_birq.structs import Encoded
 from tests.fixtures.audio import tone, waveform_batch, write_audio
@@ -133,6 +134,25 @@ def test_birq_audit_where_there_is_an_accelerator(tmp_path, checkpoint, gpu):
         assert audit.main([*arguments, "--checkpoint", str(checkpoint), "--layers", "1", "--seeds", "1"]) == 0
     assert record.totals() == dict.fromkeys(record.totals(), 0)
     assert (tmp_path / "out" / "audit.json").exists()
+
+
+def test_birq_export_writes_on_the_cpu_what_then_computes_on_the_device(tmp_path, checkpoint, gpu, twice):
+    pytest.importorskip("safetensors")
+    with gpu.recording() as record:
+        assert export.main([str(checkpoint), str(tmp_path / "out"), "--to", "s3prl"]) == 0
+    assert record.totals() == dict.fromkeys(record.totals(), 0)
+    spec = importlib.util.spec_from_file_location("expert", tmp_path / "out" / "expert.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    upstream = module.UpstreamExpert(str(tmp_path / "out" / "model.safetensors"))
+
+    def states(device):
+        with torch.no_grad():
+            found = upstream.to(device)([torch.from_numpy(tone(seconds)).to(device) for seconds in (1.0, 0.7)])
+        return torch.stack(found["hidden_states"]).cpu()
+
+    on_device, on_cpu = twice(states, launches=20)
+    torch.testing.assert_close(on_device, on_cpu, atol=1e-5, rtol=1e-5)
 
 
 def test_load_encoder(checkpoint, twice):
