@@ -100,10 +100,20 @@ def losses_with_a_bad_update(check: Check, name: str, overrides) -> dict:
 
 
 def tests(check: Check) -> None:
-    """The project's tests with the marker `gpu`; of those that stop a run and go on, the one of BiRQ in bf16."""
+    """The project's tests with the marker `gpu`; of those that resume a run, the one in bf16."""
     if not check.cuda:
         return check.note(skipped="they need a GPU: pytest -m gpu tests/runs/test_gpu.py")
-    command = [sys.executable, "-m", "pytest", "-q", "-m", "gpu", "-k", "codes or birq-bf16", "tests/runs/test_gpu.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-m",
+        "gpu",
+        "-k",
+        "codes or gradients or (resuming and bf16)",
+        "tests/runs/test_gpu.py",
+    ]
     done = subprocess.run(
         command, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=check.left()
     )

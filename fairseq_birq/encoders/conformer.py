@@ -163,7 +163,7 @@ class ConvolutionModule(nn.Module):
 
     def _convolve(self, x: Tensor) -> Tensor:
         weight, bias = self.depthwise.weight, self.depthwise.bias
-        assert bias is not None
         if self.as_operator:
+            assert bias is not None
             return torch.ops.fairseq_birq.depthwise(x, weight.to(x.dtype), bias.to(x.dtype))
         return depthwise_convolution(x, weight, bias)

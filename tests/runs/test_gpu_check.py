@@ -9,19 +9,7 @@ import sys
 import pytest
 import torch
 
-SEEN = (
-    "environment",
-    "correctness",
-    "precisions",
-    "step",
-    "levers",
-    "batch sizes",
-    "peers",
-    "labels",
-    "loading",
-    "checkpoints",
-    "tests",
-)
+SEEN = ["environment", "correctness", "precisions", "step", "levers", "batch sizes", "peers", "labels", "loading", "checkpoints"]
 
 
 @pytest.fixture
