@@ -143,7 +143,7 @@ $(DOCS)/.stamp: requirements/docs.txt
 
 bench: env $(PEERS)/.stamp
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/quantizer.py
-	$(BIN)/python benchmarks/step.py
+	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/step.py
 
 # peers are measured where they are installed already: a GPU's minutes are not for installing
 gpu-check: env

@@ -63,6 +63,7 @@ def make_batches(lengths, arguments) -> list:
             groups.append(group)
             group = []
         group.append(samples)
+    groups.append(group)
     draw.shuffle(groups)
     return groups[: arguments.batches]
 

@@ -5,7 +5,9 @@ SpeechBrain's BEST-RQ is its own recipe (recipes/LibriSpeech/self-supervised-lea
 Conformer with relative positions, linear layer over all frames, cross-entropy of the masked ones. Other than there: the sizes,
 the share of masked frames (0.6 there; our masks' here), and full attention instead of random chunks (its `streaming: False`).
 
-    pip install --no-deps speechbrain==1.1.2 hyperpyyaml ruamel.yaml sentencepiece joblib
+`make bench` installs it beside the environment (requirements/bench.txt); by hand:
+
+    pip install --no-deps --target build/bench-peers -r requirements/bench.txt
 """
 
 import importlib
@@ -88,7 +90,6 @@ def speechbrain_step(
             logits = modules["linear"](modules["encoder"](modules["cnn"](features), lengths))[:, index, :]
             loss = F.cross_entropy(logits.flatten(0, 1), targets.flatten())
         loss.backward()
-        modules.zero_grad()
         return float(loss.detach())
 
     return step, sum(parameter.numel() for parameter in modules.parameters())
@@ -126,11 +127,11 @@ def hubert_step(layers, dim, ffn_dim, heads, device="cpu", dtype=torch.float32, 
     from fairseq.data import Dictionary
     from fairseq.models.hubert.hubert import HubertConfig, HubertModel
 
-    sizes = dict(encoder_layers=layers, encoder_embed_dim=dim, encoder_ffn_embed_dim=ffn_dim, encoder_attention_heads=heads)
     dictionary = Dictionary()
     for label in range(500 - len(dictionary)):
         dictionary.add_symbol(str(label))
-    model = HubertModel(HubertConfig(label_rate=50, **sizes), SimpleNamespace(sample_rate=sample_rate), [dictionary])
+    config = HubertConfig(label_rate=50, **_fairseq_sizes(layers, dim, ffn_dim, heads))
+    model = HubertModel(config, SimpleNamespace(sample_rate=sample_rate), [dictionary])
     model = model.to(dtype).to(device).train()
     criterion = HubertCriterion(None, pred_masked_weight=1.0, pred_nomask_weight=0.0)
 
@@ -140,7 +141,24 @@ def hubert_step(layers, dim, ffn_dim, heads, device="cpu", dtype=torch.float32, 
         inputs = {"source": waveform.to(dtype), "padding_mask": padding_mask}
         loss, _, _ = criterion(model, {"id": torch.arange(len(waveform)), "net_input": inputs, "target_list": [labels]})
         loss.backward()
-        model.zero_grad()
         return float(loss.detach())
 
     return step, sum(parameter.numel() for parameter in model.parameters())
+
+
+def fairseq_conformer(layers, dim, ffn_dim, heads, kernel, positions):
+    """fairseq's ConformerEncoder at the same size. positions: "rel_pos" or "rope"."""
+    from fairseq.models.wav2vec.wav2vec2 import ConformerEncoder, Wav2Vec2Config
+
+    class Encoder(ConformerEncoder):
+        """In fairseq-fixed 0.12.3.1 the base class passes `layer_idx`, and `forward` a `corpus_key`: both fail."""
+
+        def build_encoder_layer(self, args, **_):
+            return super().build_encoder_layer(args)
+
+    kind = dict(layer_type="conformer", attn_type="espnet", pos_enc_type=positions, depthwise_conv_kernel_size=kernel)
+    return Encoder(Wav2Vec2Config(**kind, **_fairseq_sizes(layers, dim, ffn_dim, heads))).train()
+
+
+def _fairseq_sizes(layers, dim, ffn_dim, heads) -> dict:
+    return dict(encoder_layers=layers, encoder_embed_dim=dim, encoder_ffn_embed_dim=ffn_dim, encoder_attention_heads=heads)

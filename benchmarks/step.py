@@ -3,9 +3,12 @@
     python benchmarks/step.py                     fairseq's HuBERT needs 11 GB and 20 s a step
     python benchmarks/step.py --no-hubert
     python benchmarks/step.py --only Conformer    some rows; three minutes
+    python benchmarks/step.py --only SpeechBrain "BEST-RQ, Conformer"
 
-Forward and backward of whole steps and of their parts; times in turns, memory in a process each. Ours and HuBERT have
-the same fairseq Transformer; HuBERT has its default CNN, 500 classes and its default masking.
+Forward and backward of whole steps and of their parts; times in turns, memory in a process each. With one thread
+(OMP_NUM_THREADS=1) times are the process's own, which other processes disturb little; else the wall's. Ours and HuBERT have
+the same fairseq Transformer; HuBERT has its default CNN, 500 classes and its default masking. SpeechBrain's BEST-RQ has its own
+Conformer of the same sizes, V and share of masked frames (benchmarks/peers.py), where SpeechBrain is installed.
 
 Latent-RQ's rows, with BEST-RQ beside them, have the 17 layers of examples/latent_rq/librispeech_base.yaml, their 6 target
 layers of the first 11, and N = 18; d, feed-forward, V and the width of heads are a quarter, so that heads and encoder keep
@@ -19,8 +22,7 @@ the paper has 0.7; its bounds are made with 0.75.
 import argparse
 from collections import defaultdict
 
-import torch
-from measure import NOT_MEASURED, measure_rows, print_table, print_target, work
+from measure import NOT_MEASURED, clock_name, measure_rows, print_table, print_target, work
 from step_rows import (
     BATCH,
     DEEP,
@@ -31,6 +33,7 @@ from step_rows import (
     LABEL_LAYER,
     LAYERS,
     SECONDS,
+    SPEECHBRAIN,
     VIEWS,
     deep_best_rq,
     latent_rq,
@@ -44,14 +47,15 @@ TURNS = dict(rounds=7, slow_rounds=2, slow_seconds=14.0)  # slow: HuBERT alone
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--no-hubert", action="store_true", help="leave out fairseq's HuBERT")
-    parser.add_argument("--only", default="", metavar="TEXT", help="rows whose names contain this")
+    parser.add_argument("--only", nargs="+", default=[""], metavar="TEXT", help="rows whose names contain one of these")
     parser.add_argument("--seconds", type=float, default=SECONDS, help="of audio per utterance (default: 10)")
     parser.add_argument("--worker", nargs="+", metavar=("KIND", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
         kind, *names, seconds = arguments.worker
         return work(kind, names, lambda name: make(name, float(seconds)), **TURNS)
-    names = [name for name in parts() if arguments.only in name and not (arguments.no_hubert and name == HUBERT)]
+    wanted = [name for name in parts() if any(text in name for text in arguments.only)]
+    names = [name for name in wanted if not (arguments.no_hubert and name == HUBERT)]
     rows = {}
     for together in ([name for name in names if name == HUBERT], [name for name in names if name != HUBERT]):
         if together:
@@ -60,7 +64,7 @@ def main():
 
 
 def report(rows, seconds):
-    title = f"training step, {BATCH} x {seconds:g} s, {torch.get_num_threads()} threads"
+    title = f"training step, {BATCH} x {seconds:g} s, {clock_name()}"
     deep = {name: row for name, row in rows.items() if name.startswith("17 layers")}
     shallow = {name: row for name, row in rows.items() if name not in deep}
     if shallow:
@@ -72,6 +76,7 @@ def report(rows, seconds):
     if "error" not in rows[HUBERT]:
         print_target("BEST-RQ's time <= 0.03 of HuBERT's", best, rows[HUBERT], "seconds", 0.03)
         print_target("BEST-RQ's memory <= 0.06 of HuBERT's", best, rows[HUBERT], "extra_bytes", 0.06)
+    report_speechbrain(rows)
     for positions in ("rel_pos", "rope"):
         rival = rows[f"fairseq's Conformer, {positions}"]
         print_target(f"Conformer <= 0.85 of fairseq's ({positions})", rows["part: encoder, Conformer"], rival, "seconds", 0.85)
@@ -79,6 +84,14 @@ def report(rows, seconds):
     for name in ENCODERS:
         report_birq(rows, name)
     report_latent_rq(rows)
+
+
+def report_speechbrain(rows):
+    theirs, ours = rows[SPEECHBRAIN], rows["BEST-RQ, Conformer"]
+    if "error" in theirs:
+        return print(f"SpeechBrain's step: {theirs['error']} (benchmarks/peers.py says how to install it; `make bench` does)")
+    print_target("BEST-RQ's time with the Conformer <= 0.5 of SpeechBrain's", ours, theirs, "seconds", 0.5)
+    print_target("BEST-RQ's memory with the Conformer <= 0.25 of SpeechBrain's", ours, theirs, "extra_bytes", 0.25)
 
 
 def report_birq(rows, name):

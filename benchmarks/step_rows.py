@@ -1,20 +1,19 @@
 """The rows of benchmarks/step.py: models and their parts, and what makes one step of each."""
 
 from functools import partial
-from types import SimpleNamespace
 
+import peers
 import torch
 
 BATCH, SECONDS, SAMPLE_RATE = 8, 10.0, 16000
 LAYERS, DIM, FFN_DIM, HEADS, KERNEL = 4, 256, 1024, 4, 31
-LABEL_LAYER, VIEWS = 3, 4
+LABEL_LAYER, VIEWS, MASK_START = 3, 4, 0.013
 WEIGHTS = {"raw_input": 2.4, "own_layer": 0.1}
 DEEP = dict(name="conformer", num_layers=17, dim=128, ffn_dim=512, num_heads=8, conv_kernel=KERNEL, positions="relative")
 DEEP_QUANTIZER = dict(codebook_size=1024, codebook_dim=16, num_codebooks=18)
 TARGET_LAYERS, DEEP_VIEWS = [6, 7, 8, 9, 10, 11], 2
 ENCODERS = ("Transformer", "Conformer")
-HUBERT = "HuBERT step (fairseq)"
-TRANSFORMER = dict(encoder_layers=LAYERS, encoder_embed_dim=DIM, encoder_ffn_embed_dim=FFN_DIM, encoder_attention_heads=HEADS)
+HUBERT, SPEECHBRAIN = "HuBERT step (fairseq)", "BEST-RQ step (SpeechBrain)"
 
 
 def waveform(seconds):
@@ -31,7 +30,7 @@ def best_rq(name, **settings):
     from fairseq_birq.model import BirqModel
 
     sizes = dict(name=name.lower(), num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
-    settings = {"encoder": sizes, "mask": {"start_prob": 0.013}, **settings}
+    settings = {"encoder": sizes, "mask": {"start_prob": MASK_START}, **settings}
     return BirqModel.build_model(OmegaConf.merge(OmegaConf.structured(BirqConfig), settings)).train()
 
 
@@ -64,26 +63,15 @@ def our_step(build, *encoder, **settings):
     return step
 
 
-def hubert_step():
-    from fairseq.criterions.hubert_criterion import HubertCriterion
-    from fairseq.data import Dictionary
-    from fairseq.models.hubert.hubert import HubertConfig, HubertModel
+def peer_step(make, **settings):
+    """Of another package, see benchmarks/peers.py."""
+    step, _ = make(LAYERS, DIM, FFN_DIM, HEADS, **settings)
+    return lambda seconds: step(waveform(seconds)[0], torch.ones(BATCH))
 
-    dictionary = Dictionary()
-    for label in range(500 - len(dictionary)):
-        dictionary.add_symbol(str(label))
-    task_config = SimpleNamespace(sample_rate=SAMPLE_RATE)
-    model = HubertModel(HubertConfig(label_rate=50, **TRANSFORMER), task_config, [dictionary]).train()
-    criterion = HubertCriterion(None, pred_masked_weight=1.0, pred_nomask_weight=0.0)
 
-    def step(seconds):
-        wave, padding_mask = waveform(seconds)
-        labels = torch.randint(4, 500, (BATCH, int(50 * seconds)))
-        inputs = {"source": wave, "padding_mask": padding_mask}
-        loss, _, _ = criterion(model, {"id": torch.arange(BATCH), "net_input": inputs, "target_list": [labels]})
-        loss.backward()
-
-    return step
+def masked_share() -> float:
+    """Of the frames, by the masks of `best_rq`."""
+    return 1 - (1 - MASK_START) ** 40  # spans of 400 ms
 
 
 def hidden_states(seconds):
@@ -101,23 +89,7 @@ def our_encoder(name):
 
 
 def fairseq_conformer(positions):
-    """fairseq's ConformerEncoder at the same size. positions: "rel_pos" or "rope"."""
-    from fairseq.models.wav2vec.wav2vec2 import ConformerEncoder, Wav2Vec2Config
-
-    class Encoder(ConformerEncoder):
-        """In fairseq-fixed 0.12.3.1 the base class passes `layer_idx`, and `forward` a `corpus_key`: both fail."""
-
-        def build_encoder_layer(self, args, **_):
-            return super().build_encoder_layer(args)
-
-    config = Wav2Vec2Config(
-        layer_type="conformer",
-        attn_type="espnet",
-        pos_enc_type=positions,
-        depthwise_conv_kernel_size=KERNEL,
-        **TRANSFORMER,
-    )
-    encoder = Encoder(config).train()
+    encoder = peers.fairseq_conformer(LAYERS, DIM, FFN_DIM, HEADS, KERNEL, positions)
 
     def step(seconds):
         encoder.extract_features(hidden_states(seconds), padding_mask=None)[0].sum().backward()
@@ -200,7 +172,8 @@ def random_soft_codes(source, num_frames):
 
 def parts():
     """{row: what makes its step}; rows whose times are compared stand together."""
-    rows = {HUBERT: hubert_step}
+    rows = {HUBERT: partial(peer_step, peers.hubert_step)}
+    rows[SPEECHBRAIN] = partial(peer_step, peers.speechbrain_step, masked_share=masked_share())
     for name in ENCODERS:
         rows[f"BEST-RQ, {name}"] = partial(our_step, best_rq, name)
         rows[f"BiRQ, {name}"] = partial(our_step, birq, name)
