@@ -22,6 +22,10 @@ def waveform(seconds):
     return wave, torch.zeros(wave.shape, dtype=torch.bool)
 
 
+def encoder_sizes(name) -> dict:
+    return dict(name=name, num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
+
+
 def best_rq(name, **settings):
     """A model with an encoder of that name, and BEST-RQ's targets, unless `settings` of `model` say otherwise."""
     from omegaconf import OmegaConf
@@ -29,9 +33,13 @@ def best_rq(name, **settings):
     from fairseq_birq.config import BirqConfig
     from fairseq_birq.model import BirqModel
 
-    sizes = dict(name=name.lower(), num_layers=LAYERS, dim=DIM, ffn_dim=FFN_DIM, num_heads=HEADS, conv_kernel=KERNEL)
-    settings = {"encoder": sizes, "mask": {"start_prob": MASK_START}, **settings}
+    settings = {"encoder": encoder_sizes(name.lower()), "mask": {"start_prob": MASK_START}, **settings}
     return BirqModel.build_model(OmegaConf.merge(OmegaConf.structured(BirqConfig), settings)).train()
+
+
+def recomputed():
+    """BEST-RQ with the Conformer and `checkpoint_activations`."""
+    return best_rq("Conformer", encoder={**encoder_sizes("conformer"), "checkpoint_activations": True})
 
 
 def birq(encoder, target_grad_scale=1.0, **settings):
@@ -180,6 +188,7 @@ def parts():
         rows[f"BiRQ detached, {name}"] = partial(our_step, birq, name, target_grad_scale=0.0)
         rows[f"BiRQ, {VIEWS} views, {name}"] = partial(our_step, birq, name, masked_views=VIEWS)
         rows[f"part: encoder, {name}"] = partial(our_encoder, name)
+    rows["BEST-RQ recomputed, Conformer"] = partial(our_step, recomputed)
     rows["17 layers: BEST-RQ"] = partial(our_step, deep_best_rq)
     rows["17 layers: Latent-RQ"] = partial(our_step, latent_rq)
     rows[f"17 layers: Latent-RQ, {DEEP_VIEWS} views"] = partial(our_step, latent_rq, masked_views=DEEP_VIEWS)
