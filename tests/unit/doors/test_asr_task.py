@@ -126,6 +126,13 @@ def test_decoding_takes_the_letters_of_the_checkpoint(folder, has_dictionary):
     task.load_state_dict({"symbols": symbols})
 
 
+def test_training_compiles_layers_and_decoding_does_not(folder):
+    cfg = tiny_config(BirqCtcConfig, _name="birq_ctc", compile_layers=True)
+    task = make_task(folder)
+    assert task.build_model(cfg).speech_encoder.encoder.compiles
+    assert not task.build_model(cfg, from_checkpoint=True).speech_encoder.encoder.compiles
+
+
 def test_models_of_different_letters_are_not_averaged(folder, caplog):
     task = make_task(folder)
     task.load_state_dict(task.state_dict())

@@ -9,12 +9,14 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
+from fairseq_birq.checkpoint import load_encoder
 from fairseq_birq.ctc import BirqCtcModel
 from fairseq_birq.encoders.conformer import ConformerEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.model import BirqModel
 from fairseq_birq.modules import compiled_layers
 from tests.fixtures import models
+from tests.fixtures.checkpoints import write_birq_checkpoint
 
 LENGTHS = [(4, 20), (4, 23), (6, 31), (3, 47), (5, 12), (7, 33)]  # utterances and frames of batches
 
@@ -93,6 +95,7 @@ def test_dropout_differs_from_update_to_update_and_spares_the_clean_rows():
     first, second = (run(compiled, 4, 20, clean_rows=2)[0] for _ in range(2))
     assert (first[:2] != second[:2]).float().mean() > 0.5
     assert_equal([first[2:]], [run(plain, 4, 20, clean_rows=2)[0][2:]])
+    assert compilations() == 1 and compiled.layers[0].convolution.as_operator  # in one piece, and for all lengths
 
 
 def test_a_model_has_the_same_loss_gradients_and_names():
@@ -120,6 +123,12 @@ def test_fine_tuning_is_compiled_by_its_own_setting():
         for compiles in (True, False):
             BirqCtcModel.build_model({**cfg, "compile_layers": compiles}, 5).eval()(**models.batch([1.0, 0.7]))
             assert compilations() == 1
+
+
+def test_a_checkpoint_of_a_run_with_compiled_layers_is_used_without(tmp_path):
+    write_birq_checkpoint(tmp_path / "birq.pt", {"compile_layers": True})
+    assert not BirqModel.from_checkpoint(tmp_path / "birq.pt").speech_encoder.encoder.compiles
+    assert not load_encoder(tmp_path / "birq.pt").encoder.compiles
 
 
 def test_what_cannot_be_compiled_is_refused_with_a_sentence(monkeypatch):
