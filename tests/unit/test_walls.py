@@ -29,10 +29,10 @@ sys.meta_path.insert(0, Blocked())
 """
 ALL_OF_IT = """
 import json, time
-begin = time.perf_counter()
+begin = time.process_time()
 import numpy, torch
-torch_seconds = time.perf_counter() - begin
-begin = time.perf_counter()
+torch_seconds = time.process_time() - begin
+begin = time.process_time()
 import fairseq_birq
 from fairseq_birq import load_encoder
 from fairseq_birq.cli import audit
@@ -40,7 +40,7 @@ from fairseq_birq.encoders.conformer import ConformerEncoder
 from fairseq_birq.model import BirqModel
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.tools.export.folder import export
-seconds = time.perf_counter() - begin
+seconds = time.process_time() - begin
 
 folder = sys.argv[1]
 wave = torch.randn(2, 16000)
