@@ -1,11 +1,7 @@
-"""fairseq dataset of waveforms, with letters as targets if there are any."""
+"""Waveforms of a manifest, with letters as targets if there are any, or labels of their frames."""
 
 import logging
 import math
-import multiprocessing
-import os
-import signal
-import threading
 from typing import List, Optional
 
 import numpy as np
@@ -17,12 +13,13 @@ from fairseq_birq.data.audio import AudioError, read, read_header
 from fairseq_birq.data.batching import BatchesByLength
 from fairseq_birq.data.frame_labels import LabelStore
 from fairseq_birq.data.manifest import Manifest, read_rates
+from fairseq_birq.data.workers import obey_the_training_process_alone
 from fairseq_birq.errors import UserError
 
 logger = logging.getLogger(__name__)
 
 WAVEFORM_DTYPE = torch.float64  # fairseq casts float32 inputs to fp16 or bf16 with the model, and labels would change
-ROWS_PROBED_FOR_RATE = 10  # the first readable one of these tells the corpus' sample rate
+ROWS_TRIED_FOR_RATE = 10  # the first readable one of these tells the corpus' sample rate
 IDS_PER_PART = 1 << 40  # utterances of shard or corpus k have the ids from k times this on
 
 
@@ -96,7 +93,7 @@ class AudioDataset(BatchesByLength):
         """An utterance under an id of the caller's choice."""
         if not self._in_worker and get_worker_info() is not None:
             self._in_worker = True
-            _obey_the_training_process_alone()
+            obey_the_training_process_alone()
         offset, count = self._crop(row, id_)
         item = {"id": id_, "row": row}
         try:
@@ -216,7 +213,7 @@ class AudioDataset(BatchesByLength):
     def _find_first_rate(self):
         """Hz, of the first readable row."""
         errors = []
-        for index in range(min(len(self.manifest), ROWS_PROBED_FOR_RATE)):
+        for index in range(min(len(self.manifest), ROWS_TRIED_FOR_RATE)):
             try:
                 rate = read_header(self.manifest.audio_path(index)).sample_rate
             except AudioError as error:
@@ -251,26 +248,6 @@ class AudioDataset(BatchesByLength):
             f"{self.manifest.path}: {count} of {len(self)} audio files cannot be used, and bad_audio_budget allows "
             f"{self.bad_rows_allowed}; the last one: {bad[-1]['bad']}"
         )
-
-
-def _obey_the_training_process_alone() -> None:
-    """In a worker process: outlive the signals by which a cluster asks the whole job to leave.
-
-    The training process still needs batches until its update is done, and dies with the first worker that is killed.
-    Its own SIGTERM, by which it ends its workers, ends this one.
-    """
-    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
-    parent = multiprocessing.parent_process()
-    assert parent is not None, "only workers call this"
-    training_process = parent.pid
-
-    def wait():
-        while signal.sigwaitinfo({signal.SIGTERM}).si_pid != training_process:
-            pass
-        os._exit(0)
-
-    threading.Thread(target=wait, daemon=True).start()
 
 
 def raise_user_error(batch) -> None:
