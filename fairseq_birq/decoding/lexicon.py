@@ -236,6 +236,11 @@ def _import_flashlight() -> _Flashlight:
     return _Flashlight(**{name: known.get(name) or getattr(decoder, name) for name in _Flashlight._fields})
 
 
+def _said(error) -> str:
+    """KenLM's sentence, without the place in its source that threw it."""
+    return " ".join(str(error).rpartition("Exception.")[2].split()) or repr(error)
+
+
 def _load_language_model(flashlight, path, words):
     if not path:
         return flashlight.ZeroLM()
@@ -244,4 +249,4 @@ def _load_language_model(flashlight, path, words):
     try:
         return flashlight.KenLM(str(path), words)
     except Exception as error:  # KenLM's own C++ exceptions arrive as RuntimeError and others
-        raise UserError(f"language model {path} cannot be read by KenLM: {error}") from None
+        raise UserError(f"language model {path} cannot be read by KenLM: {_said(error)}") from None

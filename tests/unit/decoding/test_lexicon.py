@@ -137,8 +137,12 @@ def test_a_missing_or_broken_language_model(files):
     with pytest.raises(UserError, match="nowhere.arpa does not exist"):
         flashlight_decoder(files, kenlm="nowhere.arpa")
     (files / "broken.arpa").write_text("no language model")
-    with pytest.raises(UserError, match="broken.arpa cannot be read by KenLM"):
+    with pytest.raises(UserError, match="broken.arpa cannot be read by KenLM: ") as refused:
         flashlight_decoder(files, kenlm=str(files / "broken.arpa"))
+    assert "threw" not in str(refused.value) and ".cc" not in str(refused.value)  # the place in KenLM's source
+    (files / "unigram.arpa").write_text("\\data\\\nngram 1=1\n\n\\1-grams:\n-1\ta\n\n\\end\\\n")
+    with pytest.raises(UserError, match="at least a bigram model"):
+        flashlight_decoder(files, kenlm=str(files / "unigram.arpa"))
 
 
 def test_letters_that_the_dictionary_lacks_are_counted(tmp_path):
