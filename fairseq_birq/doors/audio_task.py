@@ -77,13 +77,15 @@ class AudioTask(FairseqTask):
     def check_trainer(self, trainer):
         """Called once, when fairseq has built everything. Raises UserError for parts that do not fit together.
 
-        fairseq's moving average of the weights (`ema.store_ema`) multiplies all that a model holds; counters are copied instead.
+        fairseq's moving average of the weights (`ema.store_ema`) averages all that a model holds. What is not trained is copied:
+        counters, and constants such as codebooks, which an average changes in their last digit, so that codes would differ.
         """
         if trainer.cfg.ema.store_ema:
-            state = trainer.get_model().state_dict()
-            trainer.ema.skip_keys |= {
-                key for key, value in state.items() if torch.is_tensor(value) and not value.is_floating_point()
-            }
+            model = trainer.get_model()
+            state, buffers = model.state_dict(), {key for key, _ in model.named_buffers(remove_duplicate=False)}
+            fixed = {key for key, value in model.named_parameters() if key.startswith("targets.") and not value.requires_grad}
+            counters = {key for key, value in state.items() if torch.is_tensor(value) and not value.is_floating_point()}
+            trainer.ema.skip_keys |= (counters | buffers | fixed) & state.keys()
 
     def train_step(self, sample, model, criterion, *args, **kwargs):
         if self.run.is_training:

@@ -25,6 +25,8 @@ def float32_weights_loaded(trainer):
     load_state_dict = model.load_state_dict
 
     def remember(state, *args, **kwargs):
+        # fairseq copies the model next, for `ema.store_ema`: a copy with this attribute would load into the trained model.
+        del model.load_state_dict
         result = load_state_dict(state, *args, **kwargs)
         stored.update({key: value for key, value in state.items() if torch.is_tensor(value) and value.dtype == torch.float32})
         return result
@@ -33,7 +35,7 @@ def float32_weights_loaded(trainer):
     try:
         yield
     finally:
-        del model.load_state_dict  # of this object alone: the class has it
+        vars(model).pop("load_state_dict", None)  # of this object alone: the class has it
     with torch.no_grad():
         for name, parameter, copy in _named_pairs(trainer) if stored else ():
             weights = stored.get(name, parameter).to(copy.device)

@@ -66,11 +66,22 @@ def load(path, arg_overrides=None, load_on_all_ranks=False):
     """
     content = load_checkpoint(path, allowed=torch.serialization.get_safe_globals())
     check_is_ours(path, content)
+    with_targets_of_model(content)
     try:
         with replaced((torch, "load", lambda *args, **kwargs: content)):
             return _fairseqs_load(path, arg_overrides, load_on_all_ranks)
     except (LookupError, TypeError, AttributeError, OmegaConfBaseException) as error:
         raise UserError(f"checkpoint {path} lacks what fairseq wants of a checkpoint: {error!r}") from None
+
+
+def with_targets_of_model(content) -> None:
+    """Give the moving average of the weights (`ema.store_ema`) the model's targets, where earlier versions averaged codebooks."""
+    weights, averaged = content.get("model"), (content.get("extra_state") or {}).get("ema")
+    if not averaged:
+        return
+    states = {key: value for key, value in weights.items() if isinstance(value, dict) and "fingerprint" in value}
+    if any(averaged.get(key, value).get("fingerprint") != value["fingerprint"] for key, value in states.items()):
+        averaged.update({key: value for key, value in weights.items() if key.startswith("targets.")})
 
 
 def broadcast(obj, src_rank, group, dist_device):
