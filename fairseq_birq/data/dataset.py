@@ -246,7 +246,7 @@ class AudioDataset(BatchesByLength):
             return f"{bad[-1]['bad']} (set on_bad_audio=skip and a bad_audio_budget to go on without such files)"
         return (
             f"{self.manifest.path}: {count} of {len(self)} audio files cannot be used, and bad_audio_budget allows "
-            f"{self.bad_rows_allowed}; the last one: {bad[-1]['bad']}"
+            f"{self.bad_rows_allowed}; the last one: {bad[-1]['bad']}{self.manifest.moved()}"
         )
 
 

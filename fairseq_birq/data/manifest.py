@@ -74,6 +74,12 @@ class Manifest:
     def audio_path(self, index: int) -> str:
         return os.path.join(self.root, self.name(index))
 
+    def moved(self) -> str:
+        """The end of a sentence about files that are not there: what to do where the root folder is not there either."""
+        if os.path.isdir(self.root):
+            return ""
+        return f"; there is no folder {self.root}: if the audio has moved, write its new place into the manifest's first line"
+
     def fingerprint(self) -> str:
         """SHA-256 of all paths and sample counts in their order, not of the root: a corpus may move."""
         return self._rows.fingerprint()

@@ -114,7 +114,7 @@ def _judge_faults(manifest, task_cfg, faults, example, num_read):
     text = f"{read_rows}, {bad} cannot be used ({kinds}), as {example[faults.most_common(1)[0][0]]}"
     if bad > budget * num_read:
         advice = f"make the manifest again with birq-manifest, or raise task.bad_audio_budget ({budget:g}) above their share"
-        return [problem("audio", f"{text}; {advice}")]
+        return [problem("audio", f"{text}{manifest.moved() or f'; {advice}'}")]
     return [warning("audio", f"{text}; training leaves them out")]
 
 

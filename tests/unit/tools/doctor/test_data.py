@@ -36,6 +36,13 @@ def test_good_audio_is_one_line_each(tmp_path):
     assert found["lengths"].endswith("train.tsv: 2 rows, 0.00 h, 1.00 to 2.00 s") and len(found) == 2
 
 
+def test_a_corpus_that_moved_is_named_by_its_folder(tmp_path):
+    """Labels and transcripts stay those of the manifest: nobody has to make it again."""
+    path = write_manifest(tmp_path / "new", seconds=(1.0, 2.0)) / "train.tsv"
+    path.write_text("\n".join(["/old/place", *path.read_text().splitlines()[1:]]))
+    assert "there is no folder /old/place: if the audio has moved" in lines(tmp_path / "new")["audio"]
+
+
 def test_every_kind_of_bad_audio_is_counted(tmp_path):
     write_manifest(tmp_path, seconds=[1.0] * 10)
     (tmp_path / "train" / "0001.flac").unlink()
