@@ -226,6 +226,8 @@ class LetterDictionary(Dictionary):
     is called WER.
     """
 
+    writes_words = True  # patches/scoring.py looks for it
+
     @reports_user_errors
     def string(self, tensor, bpe_symbol=None, *args, **kwargs):
         """As in fairseq, but `None`, its default, means "letter". Raises UserError for other kinds of post-processing."""

@@ -55,6 +55,14 @@ REPLACED = (
         "runs/test_resuming.py::test_signals_to_the_whole_job_end_it_with_a_checkpoint_and_its_own_status",
     ),
     Patch(
+        "fairseq.scoring:build_scorer",
+        "patches.scoring:in_words",
+        "`fairseq-generate` scores words where letters are decoded and `--scoring` is left out.",
+        "fairseq's default is BLEU: its last line is what people copy.",
+        "`--scoring bleu` cannot be told from its default, and gives the word error rate too.",
+        "unit/patches/test_scoring.py::test_letters_are_scored_in_words_unless_told_otherwise",
+    ),
+    Patch(
         "fairseq.logging.progress_bar:TensorboardProgressBarWrapper._log_to_tensorboard",
         "patches.metric_groups:sending_groups",
         "TensorBoard gets names with groups, as codes/perplexity_raw_input.",
