@@ -88,16 +88,26 @@ def test_birq_transcribe(tmp_path, capsys, twice):
     assert on_device == on_cpu and len(on_cpu.splitlines()) > 4
 
 
-CODES = {"raw_input": ["--source", "raw_input"], "layer": ["--layer", "2", "--normalisation", "whiten", "--num-codebooks", "3"]}
+FEW = ["--codebook-size", "8", "--fit-utterances", "2"]
+CODES = {
+    "raw_input": ["--source", "raw_input"],
+    "layer": ["--layer", "2", "--normalisation", "whiten", "--num-codebooks", "3"],
+    "clusters of MFCC": ["--features", "mfcc", *FEW],
+    "clusters of a layer": ["--layer", "1", "--codebook", "kmeans", "--projection", "pca", "--codebook-dim", "4", *FEW],
+    "refined codes": ["--features", "logmel", "--codebook", "random", "--refine", "1", *FEW],
+}
 
 
 @pytest.mark.parametrize("codes", CODES)
 def test_birq_labels(tmp_path, checkpoint, twice, codes):
+    if FEW[0] in CODES[codes]:
+        pytest.importorskip("sklearn")
     write_manifest(tmp_path, seconds=(1.0, 1.5))
 
     def written(device):
         out = tmp_path / device.replace(":", "")
-        assert labels.main([str(checkpoint), str(tmp_path / "train.tsv"), str(out), *CODES[codes], "--device", device]) == 0
+        given = [] if "--features" in CODES[codes] else [str(checkpoint)]
+        assert labels.main([*given, str(tmp_path / "train.tsv"), str(out), *CODES[codes], "--device", device]) == 0
         store = LabelStore(out)
         return [torch.as_tensor(store.codes(row, 0, store.num_frames(row))) for row in range(2)]
 

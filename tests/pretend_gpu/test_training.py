@@ -18,6 +18,7 @@ RECIPES = {
     "birq": {"criterion": {"log_grad_every": 2}, "model": {"targets": {"own_layer": {"diversity_weight": 0.1}}}},
     "latent_rq": STAGES,
     "relabelling": {},
+    "hubert": {},
     "finetune": {},
 }
 
@@ -27,6 +28,7 @@ def corpus(tmp_path_factory):
     folder = write_corpus(tmp_path_factory.mktemp("corpus"))
     for split in ("train", "valid"):
         write_labels(folder / "labels" / split, folder / f"{split}.tsv", num_codebooks=2, codebook_size=64)
+        write_labels(folder / "clusters" / split, folder / f"{split}.tsv", num_codebooks=1, codebook_size=16)
     return folder
 
 
@@ -46,6 +48,7 @@ def test_a_recipe_mixes_no_devices_and_has_the_cpus_numbers(gpu, repository, cor
     files = {
         "best_rq": {"task": {"probe_alignment": str(corpus / "valid.phn")}},
         "relabelling": {"model": {"targets": {"label_file": {"path": str(corpus / "labels")}}}},
+        "hubert": {"model": {"targets": {"label_file": {"path": str(corpus / "clusters")}}}},
     }
     change = files.get(recipe, {})
     on_cpu, _ = on_device.train(repository, recipe, corpus, tmp_path / "cpu", RECIPES[recipe], change)
