@@ -29,6 +29,7 @@ import torch
 REPOSITORY = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(REPOSITORY))  # the fixtures of the tests
 
+from tests.fixtures.on_device import fairseq_on  # noqa: E402
 from tests.fixtures.pretend_gpu import PretendGpu  # noqa: E402
 
 SAMPLE_RATE = 16000
@@ -136,8 +137,8 @@ def measure(recipe, folder, options, widths):
     """The `Record` of an update at a width of the encoder."""
     cfg = compose(recipe, folder, [*options.overrides, *widths])
     torch.manual_seed(cfg.common.seed)
-    with PretendGpu() as gpu, fairseqs_norm(gpu), contextlib.redirect_stdout(io.StringIO()):
-        trainer = build_trainer(cfg, gpu)
+    with PretendGpu() as gpu, fairseq_on(gpu.device), contextlib.redirect_stdout(io.StringIO()):
+        trainer = build_trainer(cfg)
         phases = Phases(trainer, gpu)
         dataset = trainer.task.dataset(cfg.dataset.train_subset)
         batch = dataset.collater([dataset[row] for row in range(len(dataset))])
@@ -150,23 +151,16 @@ def measure(recipe, folder, options, widths):
     return record
 
 
-def build_trainer(cfg, gpu):
-    """As fairseq's command builds it up to the first update, but for the device."""
-    from fairseq import checkpoint_utils, tasks, utils
+def build_trainer(cfg):
+    """As fairseq's command builds it up to the first update."""
+    from fairseq import checkpoint_utils, tasks
     from fairseq.trainer import Trainer
 
     Path(cfg.checkpoint.save_dir).mkdir(exist_ok=True)
     task = tasks.setup_task(cfg.task)
     model, criterion = task.build_model(cfg.model), task.build_criterion(cfg.criterion)
     trainer = Trainer(cfg, task, model, criterion)
-    trainer.device = gpu.device
-    trainer._model = trainer._model.to(gpu.device)
     checkpoint_utils.load_checkpoint(cfg.checkpoint, trainer)  # there is none; it also arms the run against bad updates
-
-    def prepare(sample, is_dummy=False):
-        return trainer._fp_convert_sample(utils.apply_to_sample(lambda tensor: tensor.to(gpu.device), sample)), False
-
-    trainer._prepare_sample = prepare
     return trainer
 
 
@@ -197,26 +191,6 @@ class Phases:
                 return function(*args, **kwargs)
 
         return call
-
-
-@contextlib.contextmanager
-def fairseqs_norm(gpu):
-    """fairseq's norm of the gradients as it is on a GPU without apex; on what is no CUDA device it would copy to the host."""
-    from fairseq import utils
-
-    def clip_grad_norm(params, max_norm, aggregate_norm_fn=None):
-        params = [params] if isinstance(params, torch.Tensor) else list(params)
-        grads = [param.grad.detach() for param in params if param.grad is not None]
-        total = torch.norm(torch.stack([torch.norm(grad, p=2, dtype=torch.float32).to(gpu.device) for grad in grads]))
-        if max_norm > 0:
-            torch._foreach_mul_(grads, (float(max_norm) / (total + 1e-6)).clamp_(max=1))
-        return total
-
-    before, utils.clip_grad_norm_ = utils.clip_grad_norm_, clip_grad_norm
-    try:
-        yield
-    finally:
-        utils.clip_grad_norm_ = before
 
 
 if __name__ == "__main__":
