@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+import yaml
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 SAMPLE_RATE, SECONDS, SHORTEST = 16000, 12.3, 0.85  # LibriSpeech's mean; the shortest utterance's share of it
@@ -97,9 +98,23 @@ class Check:
         fixed = [f"common.user_dir={user_dir}", f"task.data={corpus(self)}", f"checkpoint.save_dir={self.out}/run"]
         fixed += ["dataset.train_subset=train", "dataset.valid_subset=valid", "dataset.num_workers=0"]
         fixed += ["distributed_training.distributed_world_size=1"]
-        fixed += [] if self.cuda else ["++common.cpu=true"]
-        fixed += [] if "debug" in name or not self.tiny else TINY
-        return compose(Launch(REPOSITORY / "examples" / name, [*fixed, *overrides]))
+        fixed += [one for one in overrides if not one.startswith("++")]
+        cfg = compose(Launch(REPOSITORY / "examples" / name, fixed))
+        changes = [one for one in overrides if one.startswith("++")] + ([] if self.cuda else ["++common.cpu=true"])
+        for change in changes + (TINY if self.tiny and "debug" not in name else []):
+            add(cfg, *change[2:].split("=", 1))
+        return cfg
+
+
+def add(cfg, key: str, value: str) -> None:
+    """`++key=value`, which the older hydra does not know."""
+    from omegaconf import open_dict
+
+    *parents, last = key.split(".")
+    with open_dict(cfg):
+        for parent in parents:
+            cfg = cfg[parent]
+        cfg[last] = yaml.safe_load(value)
 
 
 def corpus(check: Check) -> Path:
