@@ -25,6 +25,21 @@ METRICS = {
     "speaker probe, last layer": ("speaker_probe", "last"),
 }
 ENDS = ("best_rq", "true_letters")
+FACTORS = {  # row: features, projection, codes, N x V
+    "best_rq": ("stacked log-Mel", "random, 16", "random", "4 × 256"),
+    "best_rq_1x100": ("stacked log-Mel", "random, 16", "random", "1 × 100"),
+    "logmel_kmeans_4x256": ("stacked log-Mel", "random, 16", "k-means", "4 × 256"),
+    "logmel_pca_4x256": ("stacked log-Mel", "PCA, 16", "random", "4 × 256"),
+    "logmel_whitened_4x256": ("stacked log-Mel", "whitened PCA, 16", "random", "4 × 256"),
+    "logmel_kmeans_1x100": ("stacked log-Mel", "none", "k-means", "1 × 100"),
+    "logmel_whitened_kmeans_1x100": ("stacked log-Mel", "whitened PCA, 39", "k-means", "1 × 100"),
+    "mfcc_random_1x100": ("MFCC", "random, 16", "random", "1 × 100"),
+    "mfcc_random_4x256": ("MFCC", "random, 16", "random", "4 × 256"),
+    "mfcc_kmeans_4x256": ("MFCC", "random, 16", "k-means", "4 × 256"),
+    "mfcc_kmeans_as_it_is": ("MFCC, not normalised", "none", "k-means", "1 × 100"),
+    "mfcc_kmeans_1x100": ("MFCC", "none", "k-means", "1 × 100"),
+    "kmeans_mfcc": ("MFCC", "none", "k-means", "1 × 100"),
+}
 
 
 def read_results(folder):
@@ -91,6 +106,19 @@ def row_lines(rows):
     return lines
 
 
+def factor_lines(rows):
+    """The rows that take clusters of MFCC apart, as far as they are there."""
+    shown = [metric for metric in METRICS if "best" in metric]
+    head = ["features", "projection", "codes", "N × V", "row", "seeds", "PNMI above chance", *shown]
+    lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
+    for name, factors in FACTORS.items():
+        if name in rows:
+            (labels,) = labels_above_chance(rows[name]).values()
+            cells = [*factors, name, str(len(rows[name])), spread(labels, 2)]
+            lines.append(f"| {' | '.join(cells + [spread(values(rows[name], metric)) for metric in shown])} |")
+    return lines
+
+
 def write_between(path, name, lines):
     """Replace what is between `<!-- name: begin -->` and `<!-- name: end -->` in a page."""
     begin, end = f"<!-- {name}: begin -->", f"<!-- {name}: end -->"
@@ -101,10 +129,10 @@ def write_between(path, name, lines):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--write", type=Path, help="a page with markers for the tables `sensitivity` and `rows`")
+    parser.add_argument("--write", type=Path, help="a page with markers for the tables `sensitivity`, `rows`, `factors`")
     args = parser.parse_args()
     rows = read_results(args.results)
-    tables = {"sensitivity": sensitivity_lines(rows), "rows": row_lines(rows)}
+    tables = {"sensitivity": sensitivity_lines(rows), "rows": row_lines(rows), "factors": factor_lines(rows)}
     for name, lines in tables.items():
         print("\n".join([*lines, ""]))
         if args.write:

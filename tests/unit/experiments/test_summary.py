@@ -43,13 +43,15 @@ def test_best_and_last_layer_of_every_seed(results):
 def test_the_tables_say_so(results, tmp_path, capsys, monkeypatch):
     page = tmp_path / "page.md"
     page.write_text(
-        "before\n<!-- sensitivity: begin -->\nold\n<!-- sensitivity: end -->\n<!-- rows: begin -->\n<!-- rows: end -->\nafter\n"
+        "before\n<!-- sensitivity: begin -->\nold\n<!-- sensitivity: end -->\n<!-- rows: begin -->\n<!-- rows: end -->\n"
+        "<!-- factors: begin -->\n<!-- factors: end -->\nafter\n"
     )
     monkeypatch.setattr("sys.argv", ["summary.py", str(results), "--write", str(page)])
     main()
     text = page.read_text()
     assert "| letter probe, best layer | 20.0 ± 10.0 | 60.0 ± 10.0 | +40.0 | 4.0 |" in text
     assert "| true_letters | 3 | label_file 0.60 ± 0.10 | 60.0 ± 10.0 |" in text
+    assert "| stacked log-Mel | random, 16 | random | 4 × 256 | best_rq | 3 | 0.60 ± 0.10 | 20.0 ± 10.0 |" in text
     assert text.startswith("before\n") and text.endswith("after\n") and "old" not in text
     write_between(page, "rows", ["again"])
     assert page.read_text().count("again") == 1
