@@ -9,7 +9,7 @@ from fairseq.scoring.wer import WerScorer, WerScorerConfig
 
 
 def in_words(build_scorer):
-    """fairseq's `build_scorer`, which gives the scorer of `--scoring wer` where it would be BLEU's and the dictionary is of letters."""
+    """fairseq's `build_scorer`; where it would give BLEU's scorer for letters, it gives that of `--scoring wer`."""
 
     @functools.wraps(build_scorer)
     def build(choice, tgt_dict):
