@@ -110,6 +110,7 @@ def trainer():
     cfg = OmegaConf.merge(OmegaConf.structured(FairseqConfig), {"common": {"cpu": True}, "optimization": {"lr": [0.1]}})
     for part in ("model", "task", "criterion", "scoring", "tokenizer", "bpe"):
         cfg[part] = OmegaConf.create({"_name": "other"})
+    cfg.model.base_layers = 0  # fairseq 0.12.2 compares it with a number
     cfg.optimizer = OmegaConf.create(optimizer)
     cfg.lr_scheduler = OmegaConf.create(
         {"_name": "fixed", "force_anneal": None, "lr_shrink": 0.1, "warmup_updates": 0, "lr": [0.1]}
