@@ -15,6 +15,7 @@ import json
 import os
 import platform
 import random
+import resource
 import statistics
 import time
 from functools import partial
@@ -35,7 +36,7 @@ def main(argv=None):
     arguments = parser().parse_args(argv)
     torch.manual_seed(arguments.seed)
     batches = make_batches(read_lengths(arguments.manifest), arguments)
-    result = {"machine": platform.machine(), "device": device_name(arguments.device), "torch": torch.__version__}
+    result = {"machine": platform.machine(), "computed_on": device_name(arguments.device), "torch": torch.__version__}
     result.update(vars(arguments), batches=len(batches), lengths=len({max(batch) for batch in batches}))
     for kind in arguments.kinds:
         result[kind] = measure(kind, batches, arguments)
@@ -138,7 +139,7 @@ def timed(call, device) -> float:
 
 
 def processor_seconds() -> float:
-    return sum(os.times()[:4])
+    return sum(sum(resource.getrusage(who)[:2]) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
 
 
 def line(kind, found) -> str:
