@@ -9,6 +9,7 @@ from fairseq.dataclass.configs import FairseqConfig
 from omegaconf import OmegaConf
 
 from fairseq_birq.errors import UserError
+from fairseq_birq.patches.schedule import schedule_problems
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ RATES = ("optimizer", "lr_scheduler")  # groups with an `lr` that is `optimizati
 
 def check_settings(cfg) -> None:
     """Raises UserError where a whole configuration has a setting that our tasks refuse; says which two do not agree."""
-    sentences = harmful_settings(cfg) + unknown_settings(cfg)
+    sentences = harmful_settings(cfg) + schedule_problems(cfg) + unknown_settings(cfg)
     if sentences:
         raise UserError("; ".join(sentences))
     for sentence in contradictions(cfg):

@@ -6,6 +6,7 @@ from typing import List, Optional
 from fairseq_birq.checkpoint import load_checkpoint
 from fairseq_birq.data.dataset import WAVEFORM_DTYPE
 from fairseq_birq.errors import UserError
+from fairseq_birq.patches.schedule import schedule_problems
 from fairseq_birq.patches.settings import contradictions, harmful_settings
 from fairseq_birq.tools.doctor.checks import Check, ok, problem, warning
 from fairseq_birq.tools.doctor.launch import num_gpus
@@ -20,7 +21,7 @@ ROUNDS_AWAY = {"memory_efficient_bf16": 2.0**-9, "memory_efficient_fp16": 2.0**-
 
 def check_settings(cfg) -> List[Check]:
     """amp, asynchronous checkpoints, half-precision weights, the wrapper of several processes, and the workers' memory."""
-    checks = [problem("settings", sentence) for sentence in harmful_settings(cfg)]
+    checks = [problem("settings", sentence) for sentence in harmful_settings(cfg) + schedule_problems(cfg)]
     checks += [warning("settings", sentence) for sentence in contradictions(cfg)]
     checks += _check_sample_rate(cfg)
     checks += _check_half_precision_weights(cfg)
