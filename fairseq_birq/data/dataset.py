@@ -222,7 +222,9 @@ class AudioDataset(BatchesByLength):
             if rate != self.sample_rate:
                 logger.info(f"{self.manifest.path}: audio is at {rate} Hz, resampling to {self.sample_rate} Hz")
             return rate
-        raise UserError(f"{self.manifest.path}: none of its first {len(errors)} audio files can be used; {errors[0]}")
+        raise UserError(
+            f"{self.manifest.path}: none of its first {len(errors)} audio files can be used; {errors[0]}{self.manifest.moved()}"
+        )
 
     def _report_short(self):
         left_out = len(self) - len(self.usable())

@@ -115,8 +115,16 @@ def test_on_bad_audio_error_stops_at_the_first(tmp_path):
 
 def test_audio_that_is_not_there_at_all_is_an_error_at_once(tmp_path):
     write_manifest(tmp_path / "x.tsv", "/no/where", [(f"{row}.wav", 16000) for row in range(20)])
-    with pytest.raises(UserError, match="none of its first 10.*0.wav: no such file"):
+    with pytest.raises(UserError, match="none of its first 10.*0.wav: no such file; there is no folder /no/where: if the audio"):
         AudioDataset(read_manifest(tmp_path / "x.tsv"))
+
+
+def test_audio_that_moves_while_it_is_read_is_named_by_its_folder(tmp_path):
+    dataset = corpus(tmp_path, seconds=[0.5] * 10, bad_audio_budget=0.2)
+    raise_user_error(batch_of(dataset, 0))
+    dataset.manifest.root = "/no/where"
+    with pytest.raises(UserError, match="allows 2.*no such file; there is no folder /no/where: if the audio has moved"):
+        raise_user_error(batch_of(dataset, 1, 2, 3))
 
 
 def test_too_short_utterances_are_left_out_with_one_counted_line(tmp_path, caplog):
