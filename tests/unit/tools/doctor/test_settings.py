@@ -44,6 +44,11 @@ def test_what_training_refuses_is_a_problem_before():
     assert first.startswith("problem  settings     `common.amp` is set, but") and "write_checkpoints_asynchronously" in second
 
 
+def test_a_schedule_that_cannot_be_made_is_a_problem():
+    first, _ = lines(lr_scheduler={"_name": "polynomial_decay", "total_num_update": 0.0, "lr": [5e-4]})
+    assert first.startswith("problem  settings     `lr_scheduler` (polynomial_decay) cannot be made")
+
+
 @pytest.mark.parametrize(
     "kind, rate, warned", [("bf16", 1e-4, True), ("bf16", 4e-3, False), ("fp16", 1e-4, True), ("fp16", 1e-3, False)]
 )
