@@ -62,7 +62,7 @@ def test_a_bad_file_is_counted_and_named_and_exit_status_1_says_so(folder, capsy
     captured = capsys.readouterr()
     assert len(captured.out.splitlines()) == 2
     assert "left out bad.wav: " in captured.err and "gone.wav: no such file" in captured.err
-    assert "2 of 4 recordings could not be read" in captured.err
+    assert "2 of 4 recordings could not be read" in captured.err and "transcribe: 4 of 4 recordings in" in captured.err
 
 
 def test_only_bad_files(folder, capsys):
