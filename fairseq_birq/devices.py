@@ -17,3 +17,8 @@ def to_device(x: Tensor, device: torch.device) -> Tensor:
 def block_bytes(block_mb: float, device: torch.device) -> int:
     """Most bytes of scores or logits that are alive at once. block_mb: `model.block_mb`; 0: what suits the device."""
     return int(block_mb * (1 << 20)) or _BLOCK_BYTES.get(device.type, _BLOCK_BYTES_ELSEWHERE)
+
+
+def is_compiling() -> bool:
+    """Whether torch.compile or an exporter follows: they want plain operations, and a compiler joins those by itself."""
+    return torch.jit.is_tracing() or torch.compiler.is_compiling()

@@ -9,10 +9,11 @@ from torch.nn import functional as F
 
 from fairseq_birq.encoders.base import Encoder, padding_or_none
 from fairseq_birq.errors import UserError
-from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table
+from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table
 from fairseq_birq.modules.cpu import depthwise_convolution
 from fairseq_birq.modules.depthwise import register_operator
 from fairseq_birq.modules.layer_norm import LayerNorm
+from fairseq_birq.modules.rotary import rotary_table
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.settings import refuse_removed, setting
 from fairseq_birq.structs import LayerInputs
@@ -113,15 +114,15 @@ class ConformerLayer(nn.Module):
     def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
         """x: (B, T, d) float -> (B, T, d)."""
         clean_rows = inputs.clean_rows
-        x = torch.add(x, self.ffn1(x, clean_rows), alpha=0.5)
-        x = x + self.attention_dropout(self.attention(self.attention_norm(x), inputs), clean_rows)
-        x = x + self.convolution(x, inputs.padding_mask, clean_rows)
-        x = torch.add(x, self.ffn2(x, clean_rows), alpha=0.5)
+        x = self.ffn1(x, clean_rows)
+        x = self.attention_dropout.added(x, self.attention(self.attention_norm(x), inputs), clean_rows)
+        x = self.convolution(x, inputs.padding_mask, clean_rows)
+        x = self.ffn2(x, clean_rows)
         return self.final_norm(x)
 
 
 class FeedForward(nn.Module):
-    """Layer norm, expansion, swish, projection (section 2.3)."""
+    """Layer norm, expansion, swish, projection, and half of that added to the input (sections 2.3 and 2.4)."""
 
     def __init__(self, dim: int, ffn_dim: int, dropout: float, activation_dropout: float):
         super().__init__()
@@ -132,12 +133,13 @@ class FeedForward(nn.Module):
         self.dropout = RowDropout(dropout)
 
     def forward(self, x: Tensor, clean_rows: int) -> Tensor:
-        x = F.silu(self.expand(self.norm(x)))
-        return self.dropout(self.project(self.activation_dropout(x, clean_rows)), clean_rows)
+        expanded = self.activation_dropout(F.silu(self.expand(self.norm(x))), clean_rows)
+        return self.dropout.added(x, self.project(expanded), clean_rows, scale=0.5)
 
 
 class ConvolutionModule(nn.Module):
-    """Gated pointwise convolution, depthwise convolution over time, norm, swish, pointwise convolution (section 2.2).
+    """Gated pointwise convolution, depthwise convolution over time, norm, swish, pointwise convolution, added to the input
+    (section 2.2).
 
     Padded frames are zeroed before the depthwise convolution: an utterance's last frames see the zeros they see alone.
     """
@@ -155,11 +157,11 @@ class ConvolutionModule(nn.Module):
         self.as_operator = False  # see `modules/depthwise.py`
 
     def forward(self, x: Tensor, padding_mask: Optional[Tensor], clean_rows: int) -> Tensor:
-        x = F.glu(self.gate(self.norm(x)), dim=-1)
+        gated = F.glu(self.gate(self.norm(x)), dim=-1)
         if padding_mask is not None:
-            x = x.masked_fill(padding_mask[..., None], 0.0)
-        x = self.depthwise_norm(self._convolve(x))
-        return self.dropout(self.project(F.silu(x)), clean_rows)
+            gated = gated.masked_fill_(padding_mask[..., None], 0.0)  # not needed for the gradient of the gate
+        convolved = F.silu(self.depthwise_norm(self._convolve(gated)))
+        return self.dropout.added(x, self.project(convolved), clean_rows)
 
     def _convolve(self, x: Tensor) -> Tensor:
         weight, bias = self.depthwise.weight, self.depthwise.bias

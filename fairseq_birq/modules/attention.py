@@ -1,6 +1,6 @@
 """Self-attention with rotary or relative positions, on torch's scaled_dot_product_attention."""
 
-from typing import Optional, Tuple
+from typing import List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.cpu import attend
+from fairseq_birq.modules.rotary import rows_of, split_and_rotate
 from fairseq_birq.structs import LayerInputs
 
 
@@ -23,22 +24,6 @@ def attention_keep(padding_mask: Optional[Tensor], num_frames: int, window: int,
     distance = (frame[:, None] - frame[None, :]).abs()
     near = (distance <= window)[None, None]
     return near if padding_mask is None else near & (~padding_mask[:, None, None, :] | (distance == 0))
-
-
-def rotary_table(num_frames: int, head_dim: int, device) -> Tuple[Tensor, Tensor]:
-    """Cosines and sines of RoFormer's rotations (Su et al. 2021, arXiv 2104.09864, eq. 15), each (T, 1, head_dim) float32."""
-    rates = 10000.0 ** (-torch.arange(0, head_dim, 2, device=device, dtype=torch.float32) / head_dim)
-    angles = torch.arange(num_frames, device=device, dtype=torch.float32)[:, None] * rates
-    angles = torch.cat([angles, angles], dim=-1)[:, None]
-    sines = angles.sin()
-    sines[..., : head_dim // 2].neg_()
-    return angles.cos(), sines
-
-
-def rotate(x: Tensor, table: Tuple[Tensor, Tensor]) -> Tensor:
-    """Turn each pair (i, i + head_dim / 2) by its frame's angle. x: (B, T, ..., head_dim) float -> the same shape and type."""
-    cosines, sines = table
-    return (x * cosines + x.roll(x.shape[-1] // 2, dims=-1) * sines).to(x.dtype)
 
 
 def relative_table(num_frames: int, dim: int, device) -> Tuple[Tensor]:
@@ -75,32 +60,29 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, inputs: LayerInputs) -> Tensor:
         """x: (B, T, d) float -> (B, T, d)."""
         qkv = self.qkv(x).unflatten(-1, (3, self.num_heads, self.head_dim))
+        counts, dropouts = self._parts(x.shape[0], inputs.clean_rows)  # len(x) would be a constant to exporters
         keep = inputs.keep
         assert inputs.positions is not None
         if self.positions == "rotary":
-            cosines, sines = inputs.positions
-            turned, value = qkv.split([2, 1], dim=2)  # whose backward pass is one copy; that of slices is many
-            query, key = rotate(turned, (cosines[:, None], sines[:, None])).unbind(2)
-            value = value.squeeze(2)
+            parts = split_and_rotate(qkv, inputs.positions, counts)
         else:
             query, key, value = qkv.unbind(2)
             keep = self._distance_scores(query, inputs.positions[0], keep)
             query = query + self.content_bias.to(query.dtype)
-        query, key, value = (part.transpose(1, 2) for part in (query, key, value))
-        attended = self._attend(query, key, value, keep, inputs.clean_rows)
-        return self.output(_join_heads(attended))
+            parts = list(zip(*(rows_of(heads, counts) for heads in (query, key, value))))
+        keeps = [keep] * len(counts) if keep is None or keep.shape[0] == 1 else rows_of(keep, counts)
+        attended = []
+        for (query, key, value), keep, p in zip(parts, keeps, dropouts):
+            heads = attend(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2), keep, p)
+            attended.append(_join_heads(heads))
+        return self.output(attended[0] if len(attended) == 1 else torch.cat(attended))
 
-    def _attend(self, query: Tensor, key: Tensor, value: Tensor, keep: Optional[Tensor], clean_rows: int) -> Tensor:
-        """query, key, value: (B, H, T, head_dim) -> (B, H, T, head_dim)."""
-        num_noisy = query.shape[0] - clean_rows
-        if not self.training or self.dropout == 0 or num_noisy == 0:
-            return attend(query, key, value, keep)
-        if clean_rows == 0:
-            return attend(query, key, value, keep, self.dropout)
-        parts = [part.split([num_noisy, clean_rows]) for part in (query, key, value)]  # slices have a slower backward pass
-        noisy, clean = [part[0] for part in parts], [part[1] for part in parts]
-        first = attend(noisy[0], noisy[1], noisy[2], _rows(keep, slice(None, num_noisy)), self.dropout)
-        return torch.cat([first, attend(clean[0], clean[1], clean[2], _rows(keep, slice(num_noisy, None)))])
+    def _parts(self, num_rows: int, clean_rows: int) -> Tuple[List[int], List[float]]:
+        """How many rows are computed alike, and their dropout on attention weights."""
+        if not self.training or self.dropout == 0:
+            return [num_rows], [0.0]
+        parts = [(num_rows - clean_rows, self.dropout), (clean_rows, 0.0)]
+        return [count for count, _ in parts if count], [p for count, p in parts if count]
 
     def _distance_scores(self, query: Tensor, table: Tensor, keep: Optional[Tensor]) -> Tensor:
         """Scores that depend on the distance of query and key, -inf where `keep` is False.
@@ -121,10 +103,6 @@ def _join_heads(attended: Tensor) -> Tensor:
     if torch.onnx.is_in_onnx_export():  # it has no symbolic shape for the view below
         return torch.cat(attended.unbind(1), dim=-1)
     return attended.transpose(1, 2).flatten(2)
-
-
-def _rows(keep: Optional[Tensor], rows: slice) -> Optional[Tensor]:
-    return keep if keep is None or keep.shape[0] == 1 else keep[rows]
 
 
 def _check_heads(dim: int, num_heads: int, positions: str):

@@ -21,10 +21,16 @@ def dropout(x: Tensor, p: float) -> Tensor:
     """
     if x.device.type != "cpu" or torch.compiler.is_compiling():
         return F.dropout(x, p)
+    return x * draw_kept(x, p).to(x.dtype).mul_(1.0 / (1.0 - p))
+
+
+def draw_kept(x: Tensor, p: float) -> Tensor:
+    """`torch.empty(x.shape, dtype=torch.bool).bernoulli_(1 - p)`: the values of x that `dropout` keeps."""
+    if x.device.type != "cpu":
+        return torch.empty(x.shape, dtype=torch.bool, device=x.device).bernoulli_(1.0 - p)
     words = torch.empty((x.numel() + 3) // 4, dtype=torch.int64).random_(-(2**63), None)
     bits = words.view(torch.int16)[: x.numel()].view(x.shape)
-    keep = bits >= round(p * 2**16) - 2**15
-    return x * keep.to(x.dtype).mul_(1.0 / (1.0 - p))
+    return bits >= round(p * 2**16) - 2**15
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, keep: Optional[Tensor], dropout_p: float = 0.0) -> Tensor:
@@ -50,7 +56,8 @@ def depthwise_convolution(x: Tensor, weight: Tensor, bias: Optional[Tensor]) -> 
     """
     weight = weight[:, :, None]
     x = x.transpose(1, 2)[:, :, None]
-    return F.conv2d(x, weight, bias, padding=(0, weight.shape[-1] // 2), groups=weight.shape[0])[:, :, 0].transpose(1, 2)
+    x = F.conv2d(x, weight, bias, padding=(0, weight.shape[-1] // 2), groups=weight.shape[0])
+    return x.squeeze(2).transpose(1, 2)  # selecting would be a copy in the backward pass
 
 
 def grouped_argmax(scores: Tensor) -> Tensor:

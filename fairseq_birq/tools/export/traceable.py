@@ -8,7 +8,8 @@ from torch.nn import functional as F
 
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.frontends.logmel import frames_padding, normalise_utterance
-from fairseq_birq.modules.attention import attention_keep, relative_table, rotary_table
+from fairseq_birq.modules.attention import attention_keep, relative_table
+from fairseq_birq.modules.rotary import rotary_table
 from fairseq_birq.structs import Features, LayerInputs
 
 

@@ -1,18 +1,9 @@
 import pytest
 import torch
 
-from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table, rotary_table, rotate
+from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table
+from fairseq_birq.modules.rotary import rotary_table
 from fairseq_birq.structs import LayerInputs
-
-
-def test_rotated_products_depend_on_the_distance_only():
-    query, key = torch.randn(2, 1, 1, 1, 8).expand(2, 1, 30, 1, 8)
-    table = rotary_table(30, 8, "cpu")
-    products = (rotate(query, table)[0, :, 0] @ rotate(key, table)[0, :, 0].t()).double()
-    for distance in (-7, 0, 5):
-        assert products.diagonal(distance).std() < 1e-5
-    assert (products[0] - products[0, 0]).abs().max() > 1e-2
-    torch.testing.assert_close(rotate(query, table).norm(dim=-1), query.norm(dim=-1))
 
 
 def test_relative_scores_equal_their_definition():

@@ -35,10 +35,10 @@ def compilations():
 
 
 def encoders(num_layers=3, **settings):
-    """An encoder, and one with the same weights and compiled layers."""
+    """An encoder, and one with the same weights and compiled layers; in float64, which tells rounding from mistakes."""
     torch.manual_seed(0)
     ours = {"dropout": 0.0, "attention_dropout": 0.0, **settings}
-    plain = ConformerEncoder(num_layers, 16, 32, 2, conv_kernel=5, **ours).train()
+    plain = ConformerEncoder(num_layers, 16, 32, 2, conv_kernel=5, **ours).double().train()
     compiled = copy.deepcopy(plain)
     compiled.compile_layers()
     return plain, compiled
@@ -46,7 +46,7 @@ def encoders(num_layers=3, **settings):
 
 def run(encoder, batch, frames, clean_rows=0, padded=True):
     """Hidden states of all layers, and the gradients of their squares' sum."""
-    x = torch.randn(batch, frames, 16, generator=torch.Generator().manual_seed(frames), requires_grad=True)
+    x = torch.randn(batch, frames, 16, generator=torch.Generator().manual_seed(frames), dtype=torch.float64, requires_grad=True)
     lengths = torch.linspace(frames, 0.7 * frames if padded else frames, batch).long()
     layers = encoder.run_layers(x, torch.arange(frames) >= lengths[:, None], clean_rows=clean_rows)
     encoder.zero_grad()
@@ -72,7 +72,7 @@ def test_each_kind_of_batch_is_compiled_once():
     for batch, frames in LENGTHS[:3]:
         run(compiled, batch, frames, padded=False)
         run(compiled, batch, frames, clean_rows=2)
-        x, padding_mask = torch.ones(batch, frames, 16), torch.zeros(batch, frames, dtype=torch.bool)
+        x, padding_mask = torch.ones(batch, frames, 16).double(), torch.zeros(batch, frames, dtype=torch.bool)
         with torch.no_grad():
             assert_equal(*(encoder.eval()(x, padding_mask).layers for encoder in (compiled, plain)))
         compiled.train()
@@ -103,12 +103,13 @@ def test_a_model_has_the_same_loss_gradients_and_names():
     settings = {"targets": {"use": use, "moving_average": {"layers": [1, 2]}, "own_layer": {"layers": [1]}}}
     results, names = [], []
     for compiles in (False, True):
-        model = models.build(**settings, compile_layers=compiles).train()
+        model = models.build(**settings, compile_layers=compiles).double().train()
         assert all(encoder.compiles == compiles for encoder in model.modules() if isinstance(encoder, ConformerEncoder))
         losses = []
         for update, seconds in enumerate(([1.0, 0.7], [1.3, 1.1, 0.6])):
             model.set_num_updates(update)
-            losses.append(model(**models.batch(seconds)).loss)
+            given = models.batch(seconds)
+            losses.append(model(**{**given, "waveform": given["waveform"].double()}).loss)
         sum(losses).backward()
         results.append([*losses, *(p.grad for p in model.parameters() if p.grad is not None)])
         names.append(list(model.state_dict()))
