@@ -41,7 +41,7 @@ class LayerInputs:
     """What all layers of one run share besides the hidden states."""
 
     padding_mask: Optional[Tensor]  # (B, T) bool; None if nothing is padded
-    keep: Optional[Tensor] = None  # (B or 1, 1, 1 or T, T) bool: keys that a query may attend to; None if all
+    keep: Optional[Tensor] = None  # (B or 1, 1, 1 or T, T): keys that a query may attend to, bool or `additive`; None if all
     positions: Optional[Tuple[Tensor, ...]] = None  # position tables, the same for all rows
     clean_rows: int = 0  # so many last rows of the batch are computed as in eval mode
 

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from fairseq_birq.encoders.base import Encoder, padding_or_none
 from fairseq_birq.errors import UserError
-from fairseq_birq.modules.attention import SelfAttention, attention_keep, relative_table
+from fairseq_birq.modules.attention import SelfAttention, additive, attention_keep, relative_table
 from fairseq_birq.modules.cpu import depthwise_convolution
 from fairseq_birq.modules.depthwise import register_operator
 from fairseq_birq.modules.layer_norm import LayerNorm
@@ -92,12 +92,12 @@ class ConformerEncoder(Encoder):
     def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
         num_frames = x.shape[1]
         padding = padding_or_none(padding_mask)
-        keep = attention_keep(padding, num_frames, self.attention_window, x.device)
+        keep = additive(attention_keep(padding, num_frames, self.attention_window, x.device), x.dtype)
         positions: Tuple[Tensor, ...]
         if self.positions == "rotary":
             positions = rotary_table(num_frames, self.head_dim, x.device)
         else:
-            positions = relative_table(num_frames, self.dim, x.device)
+            positions = (relative_table(num_frames, self.dim, x.device)[0].to(x.dtype),)
         return x, LayerInputs(padding, keep, positions, clean_rows)
 
 

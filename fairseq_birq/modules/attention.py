@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from fairseq_birq.devices import is_compiling
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.cpu import attend
 from fairseq_birq.modules.rotary import rows_of, split_and_rotate
@@ -24,6 +25,11 @@ def attention_keep(padding_mask: Optional[Tensor], num_frames: int, window: int,
     distance = (frame[:, None] - frame[None, :]).abs()
     near = (distance <= window)[None, None]
     return near if padding_mask is None else near & (~padding_mask[:, None, None, :] | (distance == 0))
+
+
+def additive(keep: Optional[Tensor], dtype: torch.dtype) -> Optional[Tensor]:
+    """0 where a query may attend and -inf where not, to be added to scores. keep: bool or None -> float of the same shape."""
+    return None if keep is None else torch.zeros_like(keep, dtype=dtype).masked_fill_(~keep, float("-inf"))
 
 
 def relative_table(num_frames: int, dim: int, device) -> Tuple[Tensor]:
@@ -93,9 +99,20 @@ class SelfAttention(nn.Module):
         distances = self.distance(table.to(query.dtype)).view(-1, self.num_heads, self.head_dim)
         query = (query + self.distance_bias.to(query.dtype)) * self.head_dim**-0.5
         scores = torch.einsum("bthd,rhd->bhtr", query, distances)  # column r: distance T - 1 - r
-        scores = F.pad(scores, (1, 0)).flatten(2)[..., num_frames:]  # row t moves by t to the left
-        scores = scores.view(*scores.shape[:2], num_frames, -1)[..., :num_frames]
-        return scores if keep is None else scores.masked_fill(~keep, float("-inf"))
+        scores = _row_t_moved_left(scores, num_frames)
+        if keep is None:
+            return scores
+        return scores.masked_fill(~keep, float("-inf")) if keep.dtype == torch.bool else scores + keep.to(scores.dtype)
+
+
+def _row_t_moved_left(scores: Tensor, num_frames: int) -> Tensor:
+    """Of row t the columns from T - 1 - t on. scores: (B, H, T, 2T - 1) -> (B, H, T, T)."""
+    if is_compiling():  # plain operations
+        scores = F.pad(scores, (1, 0)).flatten(2)[..., num_frames:]
+        return scores.view(*scores.shape[:2], num_frames, -1)[..., :num_frames]
+    row, column = scores.stride()[2:]
+    strides = (*scores.stride()[:2], row - column, column)
+    return scores.as_strided((*scores.shape[:3], num_frames), strides, scores.storage_offset() + (num_frames - 1) * column)
 
 
 def _join_heads(attended: Tensor) -> Tensor:
