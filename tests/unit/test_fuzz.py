@@ -102,10 +102,13 @@ GOOD_ROWS = st.tuples(st.sampled_from(["a.wav", "b/c.flac", "d.zip:44:200", "/e.
 GOOD_MANIFEST = st.lists(GOOD_ROWS, min_size=1, max_size=5, unique_by=lambda row: row[0]).map(
     lambda rows: "".join([".\n", "s.wav:9:5\t5\n", *(f"{name}\t{count}\n" for name, count in rows)]).encode()
 )
+GOOD_LEXICON = st.lists(
+    st.tuples(st.sampled_from(["a", "ab", "ü"]), st.text("ab", min_size=1, max_size=4)), min_size=1, max_size=4
+).map(lambda rows: "".join(f"{word} {' '.join(letters)} |\n" for word, letters in rows).encode())
 PARSERS = {
     "x.tsv": (check_manifest, st.one_of(table([st.one_of(WORDS, SEGMENTS), NUMBERS], first=ROOTS), GOOD_MANIFEST)),
     "x.txt": (check_transcripts, table([WORDS, st.one_of(SPELT, WORDS)])),
-    "lexicon.txt": (check_lexicon, table([WORDS, SPELT])),
+    "lexicon.txt": (check_lexicon, st.one_of(table([WORDS, SPELT]), GOOD_LEXICON)),
     "x.phn": (check_alignment, table([NUMBERS, NUMBERS, NUMBERS, WORDS], first=HEADER)),
     "dict.txt": (check_dictionary, table([WORDS, NUMBERS], separator=" ")),
     "x.ltr": (check_letters, st.one_of(table([SPELT]), st.tuples(LETTERS, LETTERS).map(lambda rows: "\n".join(rows).encode()))),
