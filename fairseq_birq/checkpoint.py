@@ -16,6 +16,7 @@ from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
+from fairseq_birq.exported import is_huggingface_folder, read_huggingface_folder, read_safetensors
 from fairseq_birq.settings import from_dict
 
 logger = logging.getLogger(__name__)
@@ -31,7 +32,7 @@ class DamagedCheckpoint(UserError):
 
 
 def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
-    """The content of a fairseq checkpoint, on the CPU.
+    """The content of a fairseq checkpoint, or of a folder of `birq-export --to huggingface`, on the CPU.
 
     allowed: classes besides tensors and plain containers; what other code told torch to trust does not count
 
@@ -40,6 +41,8 @@ def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
         DamagedCheckpoint: it is cut short.
     """
     path = Path(path)
+    if is_huggingface_folder(path):
+        return read_huggingface_folder(path)
     require_checkpoint_file(path)
     try:
         _refuse_compression(path)
@@ -115,7 +118,11 @@ def load(path) -> Tuple[Union[BirqConfig, BirqCtcConfig], Dict[str, Tensor]]:
     Raises:
         UserError: the checkpoint is unreadable or of another model.
     """
-    checkpoint = load_checkpoint(path)
+    return settings_and_weights(load_checkpoint(path), path)
+
+
+def settings_and_weights(checkpoint: dict, path) -> Tuple[Union[BirqConfig, BirqCtcConfig], Dict[str, Tensor]]:
+    """The same of the content of a checkpoint; path: what errors call it."""
     settings = _dict_in(_dict_in(checkpoint, "cfg"), "model")
     name = settings.get("_name")
     check_is_ours(path, checkpoint)
@@ -178,7 +185,7 @@ def load_encoder(path) -> SpeechEncoder:
     `encoder(waveform, padding_mask)` with waveform (B, S) float in [-1, 1] at `encoder.frontend.sample_rate` gives
     `Encoded`: `layers`, one (B, T, d) per layer, and the encoder frames' `padding_mask` (B, T).
 
-    path: of a checkpoint, or of a `model.safetensors` that birq-export wrote
+    path: of a checkpoint, of a `model.safetensors` that birq-export wrote, or of a folder of `birq-export --to huggingface`
 
     Raises:
         UserError: the checkpoint is unreadable or of another model.
@@ -195,24 +202,14 @@ def load_exported(path) -> Tuple[BirqConfig, Dict[str, Tensor]]:
     if not Path(path).is_file():
         raise UserError(f"{path} does not exist")
     try:
-        content = Path(path).read_bytes()
-        begin = 8 + int.from_bytes(content[:8], "little")
-        header = json.loads(content[8:begin])
-        settings, data = json.loads(header.pop("__metadata__")["config"]), memoryview(content)[begin:]
-        state = {f"{_PREFIX}{name}": _float32(data, entry) for name, entry in header.items()}
+        metadata, tensors = read_safetensors(path)
+        settings, state = json.loads(metadata["config"]), {f"{_PREFIX}{name}": tensor for name, tensor in tensors.items()}
     except (ValueError, LookupError, TypeError, AttributeError, RuntimeError, RecursionError) as error:
         raise UserError(f"{path} is not what `birq-export --to safetensors` writes ({error!r:.200})") from None
     try:
         return from_dict(BirqConfig, settings), state
     except UserError as error:
         raise UserError(f"{path}: its settings are not those of an encoder: {error}") from None
-
-
-def _float32(content: memoryview, entry: dict) -> Tensor:
-    begin, end = entry["data_offsets"]
-    if entry["dtype"] != "F32":
-        raise ValueError(f"tensors must be F32, but one is {entry['dtype']}")
-    return torch.frombuffer(bytearray(content[begin:end]), dtype=torch.float32).view(entry["shape"])
 
 
 def speech_encoder_of(cfg, state: Dict[str, Tensor], path) -> SpeechEncoder:

@@ -12,6 +12,7 @@ from fairseq_birq.builders import build_masker, build_speech_encoder, compile_en
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.errors import UserError
+from fairseq_birq.modules.ctc_frames import ctc_frames
 from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.settings import from_dict
 from fairseq_birq.structs import CtcOutput, Features
@@ -91,10 +92,7 @@ class BirqCtcModel(nn.Module):
             encoded = self.speech_encoder(
                 waveform, padding_mask, mask_features=(lambda x: self._augment(x, ids)) if augments else None
             )
-        hidden = self.dropout(encoded.last)
-        batch, steps, _ = hidden.shape
-        vocabulary_size = self.output.out_features // self.upsample
-        logits = self.output(hidden).view(batch, steps * self.upsample, vocabulary_size)
+        logits = ctc_frames(self.output(self.dropout(encoded.last)), self.upsample)
         return CtcOutput(logits, encoded.padding_mask.repeat_interleave(self.upsample, dim=1))
 
     def _augment(self, features: Features, ids: Tensor) -> Features:

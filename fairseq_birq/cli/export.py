@@ -1,9 +1,10 @@
-"""birq-export CHECKPOINT OUT --to FORMAT: the encoder of a checkpoint for others to load."""
+"""birq-export CHECKPOINT OUT --to FORMAT: the encoder or recogniser of a checkpoint for others to load."""
 
 import argparse
 import sys
 
 from fairseq_birq.cli import says_what_is_wrong
+from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export import EXPORTS
 from fairseq_birq.tools.export.folder import export
 
@@ -11,22 +12,28 @@ from fairseq_birq.tools.export.folder import export
 @says_what_is_wrong
 def main(argv=None) -> int:
     arguments = parser().parse_args(argv)
-    files = export(arguments.checkpoint, arguments.out, arguments.to)
+    card = {name: getattr(arguments, name) for name in ("data", "licence") if getattr(arguments, name)}
+    if card and arguments.to != "huggingface":
+        raise UserError(f"--{' and --'.join(card)} is for the model card, which only `--to huggingface` writes")
+    files = export(arguments.checkpoint, arguments.out, arguments.to, **card)
     print(f"{arguments.out}: {', '.join(files)}")
     return 0
 
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("birq-export", description="The speech encoder of a checkpoint for other libraries")
-    parser.add_argument("checkpoint", help="of model birq or birq_ctc")
+    parser.add_argument("checkpoint", help="of model birq or birq_ctc, or a folder of `--to huggingface`")
     parser.add_argument("out", help="folder to make; it must not be there yet")
     parser.add_argument(
         "--to",
         required=True,
         choices=sorted(EXPORTS),
-        help="huggingface: a HubertModel (waveform Transformer); onnx, s3prl (an upstream), safetensors with a "
-        "loader (log-Mel Conformer); what they write needs no fairseq",
+        help="huggingface: for AutoModel (log-Mel Conformer with its code, waveform Transformer as a HubertModel), of a "
+        "fine-tuned checkpoint also for AutoModelForCTC and pipeline; onnx, s3prl (an upstream), safetensors with a loader "
+        "(log-Mel Conformer); what they write needs no fairseq",
     )
+    parser.add_argument("--data", help="of the model card: which speech was trained on, whose and how much")
+    parser.add_argument("--licence", help="of the model card: the weights' licence, by Hugging Face's name, as cc-by-4.0")
     return parser
 
 

@@ -5,15 +5,15 @@ import shutil
 from pathlib import Path
 from typing import List
 
-from fairseq_birq.checkpoint import load, speech_encoder_of
+from fairseq_birq.checkpoint import load_checkpoint, settings_and_weights, speech_encoder_of
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export import EXPORTS
 
 
-def export(checkpoint, out, to: str) -> List[str]:
-    """Export the speech encoder of `checkpoint` into the new folder `out`; returns the names of its files.
+def export(checkpoint, out, to: str, **options) -> List[str]:
+    """Export the model of `checkpoint` into the new folder `out`; returns the names of its files.
 
-    to: a key of `EXPORTS`
+    to: a key of `EXPORTS`; options: of its function
 
     Raises:
         UserError: `out` exists, the checkpoint is unreadable, or this encoder has no such export.
@@ -21,12 +21,13 @@ def export(checkpoint, out, to: str) -> List[str]:
     out = Path(out)
     if out.exists():
         raise UserError(f"{out}: is there already; name another folder or remove it")
-    cfg, state = load(checkpoint)
+    content = load_checkpoint(checkpoint)
+    cfg, state = settings_and_weights(content, checkpoint)
     encoder = speech_encoder_of(cfg, state, checkpoint)
     partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     partial.mkdir(parents=True)
     try:
-        EXPORTS[to](encoder, cfg, partial)
+        EXPORTS[to](encoder, cfg, partial, content, **options)
         os.replace(partial, out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -1,120 +1,141 @@
-"""The waveform encoder (wav2vec 2.0's CNN and Transformer) as a Hugging Face `HubertModel`, which has the same layers.
+"""For Hugging Face's transformers: the log-Mel Conformer with its code, or the waveform Transformer as a `HubertModel`.
 
-`AutoModel.from_pretrained(OUT)` and `AutoFeatureExtractor.from_pretrained(OUT)` load it; transformers is not needed here.
-Its `hidden_states[0]` is the sum of projected features and positions, `hidden_states[k]` our layer k.
-
-The log-Mel Conformer has no such twin. `Wav2Vec2BertModel`, the one log-Mel Conformer of transformers, pads its depthwise
-convolution on the left alone and gives it no bias, stacks two frames of its input instead of convolving them, and
-attends to relative keys; `Wav2Vec2ConformerModel` reads waveforms and its convolutions have batch normalisation and no
-bias. Our weights cannot be written as theirs: use ONNX or safetensors.
+`AutoModel` and `AutoFeatureExtractor` load the folder; of a fine-tuned checkpoint also `AutoModelForCTC`, `AutoProcessor` and
+`pipeline("automatic-speech-recognition")`. transformers is not needed here, and the folder needs neither fairseq nor this
+package. transformers has no layers like the Conformer's: it runs ours, which lie in the folder (`trust_remote_code=True`).
 """
 
 import json
 from pathlib import Path
+from typing import List
 
+from fairseq_birq import __version__
 from fairseq_birq.errors import UserError
+from fairseq_birq.exported import renamed_symbols
+from fairseq_birq.settings import to_dict
+from fairseq_birq.tools.export.bundle import bundled
+from fairseq_birq.tools.export.hubert import hubert_config, hubert_tensors
+from fairseq_birq.tools.export.model_card import LICENCE, model_card
 from fairseq_birq.tools.export.safetensors import described, save_tensors
 
-_LAYER = {
-    "self_attn.q_proj": "attention.q_proj",
-    "self_attn.k_proj": "attention.k_proj",
-    "self_attn.v_proj": "attention.v_proj",
-    "self_attn.out_proj": "attention.out_proj",
-    "self_attn_layer_norm": "layer_norm",
-    "fc1": "feed_forward.intermediate_dense",
-    "fc2": "feed_forward.output_dense",
-    "final_layer_norm": "final_layer_norm",
+_CODE = "tools.export.remote_code.modeling_birq"
+_CLASSES = {
+    "AutoConfig": "configuration_birq.BirqConfig",
+    "AutoModel": "modeling_birq.BirqModel",
+    "AutoModelForCTC": "modeling_birq.BirqForCTC",
 }
-_POSITIONS = "encoder.pos_conv_embed.conv"
+_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
+_SUBWORD = "\u2581"  # SentencePiece's mark
 
 
-def write_huggingface(encoder, cfg, out) -> None:
-    """`config.json`, `preprocessor_config.json` and `model.safetensors` in the folder `out`.
+def write_huggingface(encoder, cfg, out, checkpoint, data: str = "", licence: str = "") -> None:
+    """`config.json`, `preprocessor_config.json`, `model.safetensors` and the model card in the folder `out`.
 
-    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
+    A Conformer's folder also holds its code; that of a fine-tuned checkpoint the output layer and the tokenizer.
+
+    Args:
+        encoder: a `SpeechEncoder`.
+        cfg: the checkpoint's model settings.
+        checkpoint: its whole content.
+        data, licence: what the model card says of the training data, and of the licence of the weights.
 
     Raises:
-        UserError: the encoder is no waveform Transformer.
+        UserError: no such encoder can be written, or a fine-tuned checkpoint has no letters that a tokenizer is made of.
     """
-    if cfg.frontend.name != "waveform" or cfg.encoder.name != "transformer":
+    out, is_conformer = Path(out), _is_conformer(cfg)
+    symbols = letters_of(checkpoint)
+    if symbols and not is_conformer and cfg.upsample != 1:
+        raise UserError(f"a waveform Transformer with `model.upsample: {cfg.upsample}` is no HubertForCTC, which has 1")
+    if is_conformer:
+        tensors = {f"speech_encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
+        config, base, head = _conformer_config(cfg), "birq", "output"
+        _write_code(out)
+    else:
+        tensors, config, base, head = hubert_tensors(encoder, cfg), hubert_config(encoder, cfg), "hubert", "lm_head"
+    if symbols:
+        tensors = {f"{base}.{name}": tensor for name, tensor in tensors.items()}
+        tensors.update({f"{head}.{name}": checkpoint["model"][f"output.{name}"] for name in ("weight", "bias")})
+        config.update(_ctc_config(cfg, config, symbols))
+        _write_tokenizer(out, symbols)
+    save_tensors(out / "model.safetensors", tensors, {"format": "pt"})
+    _write_json(out / "config.json", config)
+    _write_json(out / "preprocessor_config.json", _preprocessor(cfg, not is_conformer, symbols))
+    (out / "README.md").write_text(model_card(cfg, checkpoint, symbols, data, licence), encoding="utf-8")
+
+
+def _is_conformer(cfg) -> bool:
+    """Else a waveform Transformer. Raises UserError where it is neither."""
+    kind = (cfg.frontend.name, cfg.encoder.name)
+    if kind not in (("logmel", "conformer"), ("waveform", "transformer")):
         raise UserError(
-            "`--to huggingface` is for `model.frontend.name: waveform` with `model.encoder.name: transformer` (a HubertModel), "
-            f"but {described(cfg)}; use `--to onnx` or `--to safetensors`"
+            "`--to huggingface` is for a log-Mel Conformer (`model.frontend.name: logmel`, `model.encoder.name: conformer`) or a "
+            f"waveform Transformer, but {described(cfg)}"
         )
-    tensors = dict(_renamed(encoder.state_dict()))
-    tensors["masked_spec_embed"] = encoder.frontend.projection.weight.new_zeros(cfg.encoder.dim)  # there, but not in ours
-    save_tensors(Path(out) / "model.safetensors", tensors, {"format": "pt"})
-    for name, content in (("config.json", _config(encoder, cfg)), ("preprocessor_config.json", _preprocessor(cfg))):
-        (Path(out) / name).write_text(json.dumps(content, indent=2) + "\n")
+    return kind[1] == "conformer"
 
 
-def _config(encoder, cfg) -> dict:
-    frontend, layers = encoder.frontend, cfg.encoder
+def letters_of(checkpoint) -> List[str]:
+    """The symbols of a fine-tuned checkpoint; none of a pre-trained one. Raises UserError where it holds none that fit."""
+    if "output.weight" not in checkpoint["model"]:
+        return []
+    symbols = (checkpoint.get("task_state") or {}).get("symbols")
+    if not symbols:
+        raise UserError(
+            "this fine-tuned checkpoint holds no letters, of which the tokenizer is made: it was trained before checkpoints held "
+            "them. Train an update more with this version"
+        )
+    pieces = [symbol for symbol in symbols if symbol.startswith(_SUBWORD)]
+    if pieces:
+        raise UserError(f"this checkpoint writes subword units, as {pieces[0]!r}; a tokenizer is written for letters alone")
+    return list(symbols)
+
+
+def _write_code(out) -> None:
+    for name, text in bundled([_CODE]).items():
+        (out / name).write_text(f"# Of fairseq_birq {__version__}; see LICENSE.\n{text}", encoding="utf-8")
+    (out / "LICENSE").write_text(LICENCE, encoding="utf-8")
+
+
+def _conformer_config(cfg) -> dict:
+    settings = {part: to_dict(getattr(cfg, part)) for part in ("frontend", "encoder")}
+    return dict(architectures=["BirqModel"], model_type="birq", auto_map=_CLASSES, **settings, torch_dtype="float32")
+
+
+def _ctc_config(cfg, config, symbols) -> dict:
+    """What an output layer adds to the configuration of either encoder."""
+    upsample = {"upsample": cfg.upsample} if cfg.encoder.name == "conformer" else {}
     return dict(
-        architectures=["HubertModel"],
-        model_type="hubert",
-        hidden_size=layers.dim,
-        intermediate_size=layers.ffn_dim,
-        num_hidden_layers=layers.num_layers,
-        num_attention_heads=layers.num_heads,
-        hidden_act="gelu",
-        layer_norm_eps=1e-5,
-        do_stable_layer_norm=True,
-        feat_extract_norm="layer",
-        feat_extract_activation="gelu",
-        feat_proj_layer_norm=True,
-        conv_bias=False,
-        conv_dim=[frontend.feature_dim] * len(frontend.kernels),
-        conv_kernel=list(frontend.kernels),
-        conv_stride=list(frontend.strides),
-        num_feat_extract_layers=len(frontend.kernels),
-        num_conv_pos_embeddings=encoder.encoder.position_conv[0].kernel_size[0],
-        num_conv_pos_embedding_groups=encoder.encoder.position_conv[0].groups,
-        hidden_dropout=layers.dropout,
-        attention_dropout=layers.attention_dropout,
-        activation_dropout=layers.activation_dropout,
-        feat_proj_dropout=cfg.frontend.dropout,
-        layerdrop=layers.layer_dropout,
-        apply_spec_augment=False,
-        torch_dtype="float32",
+        architectures=[config["architectures"][0].replace("Model", "ForCTC")],
+        vocab_size=len(symbols),
+        final_dropout=cfg.dropout,
+        pad_token_id=0,  # the blank
+        ctc_loss_reduction="mean",
+        ctc_zero_infinity=True,
+        **upsample,
     )
 
 
-def _preprocessor(cfg) -> dict:
+def _preprocessor(cfg, normalise: bool, symbols) -> dict:
+    """Padded waveforms. The log-Mel features of the Conformer are computed and normalised in the model."""
+    processor = {"processor_class": "Wav2Vec2Processor"} if symbols else {}
     return dict(
         feature_extractor_type="Wav2Vec2FeatureExtractor",
         feature_size=1,
         sampling_rate=cfg.frontend.sample_rate,
-        do_normalize=True,
+        do_normalize=normalise,
         padding_side="right",
         padding_value=0.0,
         return_attention_mask=True,
+        **processor,
     )
 
 
-def _renamed(state):
-    """Ours -> HubertModel's, one (name, tensor) after the other."""
-    for name, tensor in state.items():
-        part, *rest = name.split(".")
-        if part == "frontend":
-            yield _frontend_name(rest), tensor
-        elif rest[0] == "position_conv":
-            yield f"{_POSITIONS}.{_weight_norm_name(rest[2:])}", tensor
-        elif rest[0] == "final_norm":
-            yield f"encoder.layer_norm.{rest[1]}", tensor
-        else:  # layers.<i>.layer.<module>.<parameter>
-            module, parameter = ".".join(rest[3:-1]), rest[-1]
-            yield f"encoder.layers.{rest[1]}.{_LAYER[module]}.{parameter}", tensor
+def _write_tokenizer(out, symbols) -> None:
+    _write_json(out / "vocab.json", {symbol: index for index, symbol in enumerate(renamed_symbols(symbols))})
+    _write_json(out / "special_tokens_map.json", _TOKENS)
+    kind = dict(tokenizer_class="Wav2Vec2CTCTokenizer", processor_class="Wav2Vec2Processor", do_lower_case=False)
+    _write_json(out / "tokenizer_config.json", {**kind, **_TOKENS, "word_delimiter_token": "|"})
 
 
-def _frontend_name(rest) -> str:
-    kinds = {"convolutions": "conv", "norms": "layer_norm"}
-    if rest[0] in kinds:
-        return f"feature_extractor.conv_layers.{rest[1]}.{kinds[rest[0]]}.{rest[2]}"
-    return f"feature_projection.{ {'feature_norm': 'layer_norm', 'projection': 'projection'}[rest[0]] }.{rest[1]}"
-
-
-def _weight_norm_name(rest) -> str:
-    """torch's old and new names of a weight-normalised convolution -> the new ones."""
-    old = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
-    return old.get(rest[0], ".".join(rest))
+def _write_json(path, content) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -13,13 +13,13 @@ from fairseq_birq.tools.export.traceable import TraceableEncoder
 OPSET = 18
 
 
-def write_onnx(encoder, cfg, out) -> None:
+def write_onnx(encoder, cfg, out, checkpoint=None) -> None:
     """`model.onnx` in the folder `out`: what `TraceableEncoder` computes, with its inputs and outputs.
 
     waveform (B, S) float32 and padding_mask (B, S) bool -> hidden_states (1 + K, B, T, d) float32 and
     frame_padding_mask (B, T) bool.
 
-    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
+    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings; checkpoint: not looked at.
 
     Raises:
         UserError: the encoder is no log-Mel Conformer, or onnx and onnxscript are missing.

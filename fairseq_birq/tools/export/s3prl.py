@@ -48,10 +48,10 @@ def fairseq_birq(ckpt, *args, **kwargs):
 '''
 
 
-def write_s3prl(encoder, cfg, out) -> None:
+def write_s3prl(encoder, cfg, out, checkpoint=None) -> None:
     """`model.safetensors`, `expert.py`, `hubconf.py` and an empty `__init__.py` in the folder `out`.
 
-    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
+    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings; checkpoint: not looked at.
 
     Raises:
         UserError: the encoder is no log-Mel Conformer.

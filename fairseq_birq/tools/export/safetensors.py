@@ -33,10 +33,10 @@ def load(path=Path(__file__).with_name("model.safetensors")):
 '''
 
 
-def write_safetensors(encoder, cfg, out) -> None:
+def write_safetensors(encoder, cfg, out, checkpoint=None) -> None:
     """`model.safetensors`, with the settings in its metadata, and `load.py` in the folder `out`.
 
-    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings.
+    encoder: `SpeechEncoder`; cfg: the checkpoint's model settings; checkpoint: not looked at.
 
     Raises:
         UserError: the encoder is no log-Mel Conformer.

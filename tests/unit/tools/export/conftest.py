@@ -3,10 +3,9 @@ import torch
 
 from tests.fixtures.audio import waveform_batch
 from tests.fixtures.checkpoints import write_birq_checkpoint
+from tests.fixtures.exports import WAVEFORM
 
 pytest.importorskip("safetensors")  # not in the environment of the old fairseq
-
-WAVEFORM = {"frontend": {"name": "waveform", "waveform_dim": 24}}
 
 
 @pytest.fixture

@@ -1,52 +1,142 @@
-"""transformers' HubertModel has the hidden states of our waveform Transformer, with padding and without."""
+"""transformers computes what our Conformer does, without fairseq, this package or a network, and fine-tunes it."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
+from fairseq_birq.checkpoint import load_encoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export.folder import export
+from fairseq_birq.tools.transcribe.recogniser import load_recogniser
+from tests.fixtures import in_transformers
+from tests.fixtures.audio import waveform_batch
+from tests.fixtures.checkpoints import CTC_SYMBOLS, write_birq_checkpoint, write_ctc_checkpoint
 
-transformers = pytest.importorskip("transformers")
+SECONDS = (1.5, 1.1, 0.8)
 
 
-def both(path, model, waves, folder):
-    """Our layers and theirs, each (B, T, d), and the frames' padding mask."""
-    export(path, folder / "out", "huggingface")
-    extractor = transformers.AutoFeatureExtractor.from_pretrained(folder / "out")
-    hubert, report = transformers.AutoModel.from_pretrained(folder / "out", output_loading_info=True)
-    assert type(hubert).__name__ == "HubertModel" and not any(report.values())
-    given = extractor([wave.numpy() for wave in waves], sampling_rate=16000, return_tensors="pt", padding=True)
-    padding_mask = given["attention_mask"] == 0
-    waveform = torch.nn.utils.rnn.pad_sequence(waves, batch_first=True)
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    """(folder, pre-trained model, fine-tuned model, what transformers made of the exported ones)."""
+    if importlib.util.find_spec("transformers") is None:
+        pytest.skip("transformers is not installed")
+    folder = tmp_path_factory.mktemp("huggingface")
+    encoder = write_birq_checkpoint(folder / "birq.pt", positions="relative", attention_window=3).eval()
+    model = write_ctc_checkpoint(folder / "ctc.pt", upsample=2)
+    content = torch.load(folder / "ctc.pt", weights_only=True)
+    content["model"]["output.bias"].view(2, -1)[:, 1:4] = -100.0  # special symbols, which our decoders never write
+    model.load_state_dict(content["model"])
+    torch.save(content, folder / "ctc.pt")
+    export(folder / "birq.pt", folder / "encoder", "huggingface")
+    export(folder / "ctc.pt", folder / "recogniser", "huggingface")
+    torch.save(waveform_batch(*SECONDS)[:2], folder / "batch.pt")
+    code = Path(in_transformers.__file__)
+    environment = {**os.environ, "PYTHONPATH": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", str(code), str(folder)], capture_output=True, text=True, env=environment, cwd=folder
+    )
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    return folder, encoder, model, torch.load(folder / "found.pt", weights_only=True)
+
+
+def test_hidden_states_of_all_layers(found):
+    _, model, _, theirs = found
     with torch.no_grad():
-        ours = model.speech_encoder(waveform, padding_mask)
-        theirs = hubert.eval()(**given, output_hidden_states=True)
-    return ours.layers, [*theirs.hidden_states[1:-1], theirs.last_hidden_state], ours.padding_mask
+        ours = model.speech_encoder(*waveform_batch(*SECONDS)[:2])
+    valid, layers = ~ours.padding_mask, [ours.subsampled, *ours.layers]
+    assert theirs["encoder_report"] == 0 and len(theirs["hidden"]) == len(layers) == 3
+    assert not valid.all() and torch.equal(theirs["last"], theirs["hidden"][-1])
+    for mine, other in zip(layers, theirs["hidden"]):
+        assert mine[valid].abs().max() > 0.1 and torch.allclose(mine[valid], other[valid], atol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [slice(0, 1), slice(0, 3)])
-def test_hidden_states_of_all_layers(transformer, batch, rows, tmp_path):
-    waves = [wave[~padding] for wave, padding in zip(*batch)][rows]
-    ours, theirs, padding_mask = both(*transformer, waves, tmp_path)
-    assert len(ours) == len(theirs) == 2
-    for mine, other in zip(ours, theirs):
-        assert mine.abs().max() > 0.5 and torch.allclose(mine[~padding_mask], other[~padding_mask], atol=1e-5)
+def test_scores_and_texts(found):
+    folder, _, model, theirs = found
+    waveform, padding_mask, _ = waveform_batch(*SECONDS)
+    with torch.no_grad():
+        ours = model(waveform, padding_mask)
+    valid = ~ours.padding_mask
+    assert theirs["ctc_report"] == 0 and torch.allclose(ours.logits[valid], theirs["logits"][valid], atol=1e-5)
+    assert theirs["tokens"] == [CTC_SYMBOLS.index(letter) for letter in "ab|cd"]
+    best = [logits[keep].argmax(-1).unique_consecutive().tolist() for logits, keep in zip(ours.logits, valid)]
+    texts = ["".join(CTC_SYMBOLS[index] for index in row if index).replace("|", " ").strip() for row in best]
+    assert len(set(texts)) == 3 and [" ".join(text.split()) for text in theirs["texts"]] == [" ".join(x.split()) for x in texts]
+    assert theirs["times"][0][0] >= 0 and SECONDS[0] - 0.2 < theirs["times"][-1][1] <= SECONDS[0]
 
 
-def test_real_speech(transformer, mboshi, tmp_path):
-    import soundfile
-
-    from fairseq_birq.data.manifest import read_manifest
-
-    manifest = read_manifest(mboshi / "dev.tsv")
-    waves = [torch.from_numpy(soundfile.read(manifest.audio_path(row), dtype="float32")[0]) for row in range(4)]
-    ours, theirs, padding_mask = both(*transformer, waves, tmp_path)
-    assert padding_mask.any()
-    for mine, other in zip(ours, theirs):
-        assert torch.allclose(mine[~padding_mask], other[~padding_mask], atol=1e-5)
+def test_a_pretrained_encoder_has_no_letters_until_it_is_given_some(found):
+    theirs = found[3]
+    assert "a pre-trained encoder, which knows no letters" in theirs["encoder_as_ctc"]
+    width, spread, same = theirs["new_head"]
+    assert width == 7 and 0.01 < spread < 1 and same
 
 
-def test_a_log_mel_conformer_is_refused_and_leaves_nothing(conformer, tmp_path):
-    with pytest.raises(UserError, match="has logmel and conformer.*--to onnx"):
-        export(conformer[0], tmp_path / "out", "huggingface")
-    assert [path.name for path in tmp_path.iterdir()] == ["encoder.pt"]
+def test_trainer_trains_all_weights_and_the_way_back(found):
+    folder, _, _, theirs = found
+    if "losses" not in theirs:
+        pytest.skip("accelerate, which Trainer needs, is not installed")
+    assert len(theirs["losses"]) == 2 and all(0 < loss < 1000 for loss in theirs["losses"])
+    assert theirs["unchanged"] == [] and theirs["saved"]
+    again = load_recogniser(folder / "tuned", device="cpu")
+    assert again.symbols == CTC_SYMBOLS
+    ours = {name.replace("birq.", "", 1): value for name, value in theirs["tuned"].items()}
+    assert all(torch.equal(value, ours[name]) for name, value in again.model.state_dict().items())
+
+
+def test_the_folder_holds_the_one_model_there_is(tmp_path):
+    """Every file is a file of the package, but for its first line and its imports, and all that it imports is there."""
+    write_birq_checkpoint(tmp_path / "birq.pt")
+    files = export(tmp_path / "birq.pt", tmp_path / "out", "huggingface")
+    code = {path.stem: path.read_text() for path in (tmp_path / "out").glob("*.py")}
+    assert {"modeling_birq", "configuration_birq", "encoders_conformer", "modules_attention"} <= set(code)
+    assert not any("import fairseq" in text or "from fairseq" in text for text in code.values())
+    imported = {line.split()[1] for text in code.values() for line in text.splitlines() if line.lstrip().startswith("from .")}
+    assert {name.lstrip(".") for name in imported} <= set(code) and "vocab.json" not in files
+    package = Path(in_transformers.__file__).parents[2] / "fairseq_birq"
+    original = (package / "encoders" / "conformer.py").read_text().splitlines()
+    copied = code["encoders_conformer"].splitlines()[1:]
+    assert [line for line in copied if " import " not in line] == [line for line in original if " import " not in line]
+
+
+def test_the_model_card(tmp_path):
+    model = write_ctc_checkpoint(tmp_path / "ctc.pt")
+    content = torch.load(tmp_path / "ctc.pt", weights_only=True)
+    content["cfg"]["task"] = {"data": "/home/someone/mboshi"}
+    content["cfg"]["model"]["initialized_from"] = "/home/someone/birq.pt"
+    torch.save({**content, "optimizer_history": [{"num_updates": 300}]}, tmp_path / "ctc.pt")
+    export(tmp_path / "ctc.pt", tmp_path / "plain", "huggingface")
+    card = (tmp_path / "plain" / "README.md").read_text()
+    for text in ("license: other", "Manifests in `mboshi`.", "300 updates", "CTC over 9 symbols", "| `encoder.dim` | 16 |"):
+        assert text in card
+    assert card.count("o fill in**") + card.count("o fill in:**") == 2 and "someone" not in card
+    export(tmp_path / "ctc.pt", tmp_path / "told", "huggingface", data="Mboshi, 4 h.", licence="cc-by-4.0")
+    card = (tmp_path / "told" / "README.md").read_text()
+    assert "license: cc-by-4.0" in card and "- Mboshi, 4 h." in card and "fill in" not in card
+    root = Path(in_transformers.__file__).parents[2]
+    assert (tmp_path / "told" / "LICENSE").read_text() == (root / "LICENSE").read_text()
+    again = load_encoder(tmp_path / "told").state_dict()
+    assert all(torch.equal(again[name], value) for name, value in model.speech_encoder.state_dict().items())
+
+
+@pytest.mark.parametrize(
+    "symbols, said",
+    [(["<s>", "<pad>", "</s>", "<unk>", "\u2581the", "a"], "subword units, as '\u2581the'"), (None, "holds no letters")],
+)
+def test_a_vocabulary_without_a_tokenizer_is_one_sentence(symbols, said, tmp_path):
+    write_ctc_checkpoint(tmp_path / "ctc.pt")
+    content = torch.load(tmp_path / "ctc.pt", weights_only=True)
+    torch.save({**content, "task_state": {"symbols": symbols}}, tmp_path / "ctc.pt")
+    with pytest.raises(UserError, match=said):
+        export(tmp_path / "ctc.pt", tmp_path / "out", "huggingface")
+    assert [path.name for path in tmp_path.iterdir()] == ["ctc.pt"]
+
+
+def test_an_encoder_that_is_neither_kind_is_one_sentence(tmp_path):
+    write_birq_checkpoint(tmp_path / "birq.pt", {"frontend": {"name": "waveform", "waveform_dim": 24}})
+    with pytest.raises(UserError, match="this checkpoint has waveform and conformer"):
+        export(tmp_path / "birq.pt", tmp_path / "out", "huggingface")
