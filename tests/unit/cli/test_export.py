@@ -10,6 +10,14 @@ def test_one_command_makes_the_folder(tmp_path, capsys):
     assert "load.py, model.safetensors" in capsys.readouterr().out
 
 
+def test_the_model_card_is_of_one_format(tmp_path, capsys):
+    write_birq_checkpoint(tmp_path / "birq.pt")
+    command = [str(tmp_path / "birq.pt"), str(tmp_path / "out"), "--licence", "mit", "--to"]
+    assert main([*command, "safetensors"]) == 2 and not (tmp_path / "out").exists()
+    assert "--licence is for the model card" in capsys.readouterr().err
+    assert main([*command, "huggingface"]) == 0 and "license: mit" in (tmp_path / "out" / "README.md").read_text()
+
+
 pytest.importorskip("safetensors")
 
 MISTAKES = [("none.pt", "out", "none.pt does not exist"), ("birq.pt", ".", "is there already")]
