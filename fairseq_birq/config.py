@@ -7,6 +7,7 @@ Those of a frontend, an encoder or a target source are in its own file; the regi
 from dataclasses import dataclass
 from typing import Dict, List, Optional
 
+from fairseq_birq.disturbance import DisturbanceConfig
 from fairseq_birq.encoders import EncoderConfig
 from fairseq_birq.frontends import FrontendConfig
 from fairseq_birq.settings import MISSING, nested, setting
@@ -35,13 +36,14 @@ class QuantizerConfig:
 class BirqConfig:
     """Model `birq`: one encoder, any mix of target sources."""
 
-    seed: int = setting(1, "seed of masks and filler noise, with the update and the utterance's id")
+    seed: int = setting(1, "seed of masks, filler noise and disturbances, with the update and the utterance's id")
     pretrained_path: Optional[str] = setting(
         None, "checkpoint of model birq to start from: its encoder, and heads of equal codes"
     )
     frontend: FrontendConfig = nested(FrontendConfig)
     encoder: EncoderConfig = nested(EncoderConfig)
     mask: MaskConfig = nested(MaskConfig)
+    disturbance: DisturbanceConfig = nested(DisturbanceConfig)
     quantizer: QuantizerConfig = nested(QuantizerConfig)
     targets: TargetsConfig = nested(TargetsConfig)
     target_encoder_path: Optional[str] = setting(
@@ -87,10 +89,11 @@ class BirqCtcConfig:
     """Model `birq_ctc`: a (pre-trained) encoder and one linear layer over letters."""
 
     pretrained_path: Optional[str] = setting(None, "checkpoint of model birq; its frontend and encoder settings are taken over")
-    seed: int = setting(1, "seed of the masks, with the update and the utterance's id")
+    seed: int = setting(1, "seed of masks and disturbances, with the update and the utterance's id")
     frontend: FrontendConfig = nested(FrontendConfig)
     encoder: EncoderConfig = nested(EncoderConfig)
     mask: MaskConfig = nested(MaskConfig)
+    disturbance: DisturbanceConfig = nested(DisturbanceConfig)
     apply_mask: bool = setting(True, "mask features while training, as augmentation")
     compile_layers: bool = setting(False, COMPILE_LAYERS)
     freeze_encoder_updates: int = setting(0, "updates in which only the output layer learns")

@@ -11,6 +11,8 @@ from torch import Tensor, nn
 from fairseq_birq.builders import build_masker, build_speech_encoder, compile_encoders
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
+from fairseq_birq.disturbance import build_disturber
+from fairseq_birq.disturbance.base import Batch
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.ctc_frames import ctc_frames
 from fairseq_birq.objective.masking import utterance_keys
@@ -30,14 +32,26 @@ class BirqCtcModel(nn.Module):
 
     Args:
         masker: a `SpanMasker` that augments features in training, or None.
+        disturber: a `Disturber` of waveforms in training, or None.
         freeze_encoder_updates: during the first so many updates the encoder gets no gradient.
         upsample: CTC frames per encoder frame, each with its own part of the output layer.
     """
 
-    def __init__(self, speech_encoder, vocabulary_size, masker=None, seed=1, freeze_encoder_updates=0, upsample=1, dropout=0.0):
+    def __init__(
+        self,
+        speech_encoder,
+        vocabulary_size,
+        masker=None,
+        seed=1,
+        freeze_encoder_updates=0,
+        upsample=1,
+        dropout=0.0,
+        disturber=None,
+    ):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker
+        self.disturber = disturber
         self.seed = seed
         self.freeze_encoder_updates = freeze_encoder_updates
         self.upsample = upsample
@@ -70,6 +84,7 @@ class BirqCtcModel(nn.Module):
             freeze_encoder_updates=cfg.freeze_encoder_updates,
             upsample=cfg.upsample,
             dropout=cfg.dropout,
+            disturber=build_disturber(cfg.disturbance, speech_encoder.frontend.sample_rate),
         )
         model.cfg = cfg
         if cfg.compile_layers:
@@ -77,7 +92,8 @@ class BirqCtcModel(nn.Module):
         return model
 
     def forward(self, waveform: Tensor, padding_mask: Optional[Tensor] = None, ids: Optional[Tensor] = None) -> CtcOutput:
-        """waveform: (B, S) float in [-1, 1]; padding_mask: (B, S) bool; ids: (B,) int64, needed where masks are drawn.
+        """waveform: (B, S) float in [-1, 1]; padding_mask: (B, S) bool; ids: (B,) int64, needed where masks or disturbances
+        are drawn.
 
         An empty batch (B = 0, all its audio was bad) gives empty logits that still hang on every parameter, so that
         data-parallel training goes on.
@@ -85,15 +101,24 @@ class BirqCtcModel(nn.Module):
         if waveform.shape[0] == 0:
             silence = waveform.new_zeros(1, self.speech_encoder.frontend.sample_rate)
             output = self(silence, torch.zeros_like(silence, dtype=torch.bool), silence.new_zeros(1, dtype=torch.long))
-            return CtcOutput(output.logits[:0], output.padding_mask[:0])
+            return CtcOutput(output.logits[:0], output.padding_mask[:0], output.realised)
         frozen = self.training and self.num_updates < self.freeze_encoder_updates
+        realised = None
+        if self.training and self.disturber is not None:
+            waveform, realised = self._disturb(waveform, padding_mask, ids)
         augments = self.training and self.masker is not None
         with torch.no_grad() if frozen else nullcontext():
             encoded = self.speech_encoder(
                 waveform, padding_mask, mask_features=(lambda x: self._augment(x, ids)) if augments else None
             )
         logits = ctc_frames(self.output(self.dropout(encoded.last)), self.upsample)
-        return CtcOutput(logits, encoded.padding_mask.repeat_interleave(self.upsample, dim=1))
+        return CtcOutput(logits, encoded.padding_mask.repeat_interleave(self.upsample, dim=1), realised)
+
+    def _disturb(self, waveform: Tensor, padding_mask: Optional[Tensor], ids: Tensor):
+        padding_mask = torch.zeros_like(waveform, dtype=torch.bool) if padding_mask is None else padding_mask
+        ids, num_samples = ids.cpu(), (~padding_mask).sum(1).tolist()
+        keys = utterance_keys(self.seed, self.num_updates, ids)
+        return self.disturber.waveform(Batch(waveform, padding_mask, ids, keys, num_samples))
 
     def _augment(self, features: Features, ids: Tensor) -> Features:
         keys = utterance_keys(self.seed, self.num_updates, ids)

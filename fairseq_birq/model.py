@@ -9,6 +9,8 @@ from fairseq_birq.builders import build_masker, build_speech_encoder, compile_en
 from fairseq_birq.checkpoint import load, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.devices import block_bytes, to_device
+from fairseq_birq.disturbance import build_disturber
+from fairseq_birq.disturbance.base import Batch
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.objective.losses import pretraining_loss
@@ -29,10 +31,11 @@ class BirqModel(nn.Module):
         head_names: which head predicts the codes of each source.
         seed: of masks and filler noise, with the update and the utterance's id.
         masked_views: differently masked copies of a batch.
+        disturber: disturbs what the encoder hears in training, once for all views, and not what targets are made of; or None.
         block_mb: most MiB of logits that are alive at once; 0: what suits the device.
     """
 
-    def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_mb=0.0):
+    def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_mb=0.0, disturber=None):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker
@@ -42,6 +45,7 @@ class BirqModel(nn.Module):
         self.seed = seed
         self.masked_views = masked_views
         self.block_mb = block_mb
+        self.disturber = disturber
         self.num_updates = 0
 
     @classmethod
@@ -71,6 +75,7 @@ class BirqModel(nn.Module):
             seed=cfg.seed,
             masked_views=cfg.masked_views,
             block_mb=cfg.block_mb,
+            disturber=build_disturber(cfg.disturbance, speech_encoder.frontend.sample_rate),
         )
         if cfg.pretrained_path:
             start_from(model, cfg.pretrained_path)
@@ -131,12 +136,16 @@ class BirqModel(nn.Module):
         ids, num_samples = _on_host(ids, padding_mask, on_host)
         keys = torch.cat([utterance_keys(self.seed, update, ids, view) for view in views])
         features = self.speech_encoder.frontend.features(waveform, padding_mask)
+        heard, realised = features, None
+        if self.disturber is not None and self.training:
+            batch = Batch(waveform, padding_mask, ids, keys[: len(ids)], num_samples)
+            heard, realised = self.disturber.features(self.speech_encoder.frontend, features, batch)
         num_frames = [int(self.speech_encoder.output_length(samples)) for samples in num_samples]
         padded = torch.arange(int(self.speech_encoder.output_length(waveform.shape[1]))) >= torch.tensor(num_frames)[:, None]
         mask = self.masker.sample(padded.repeat(self.masked_views, 1), keys)
         frame_padding_mask = to_device(padded, waveform.device)
         inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, {}, codes, num_frames)
-        predicted, inputs.hidden = self.encode(features, inputs.padding_or_none, mask, keys, sources)
+        predicted, inputs.hidden = self.encode(features, inputs.padding_or_none, mask, keys, sources, heard)
         targets = {name: source(inputs) for name, source in sources.items()}
         rows, columns = inputs.frames()
         index = to_device(rows * mask.shape[1] + columns, waveform.device)
@@ -150,20 +159,33 @@ class BirqModel(nn.Module):
             audio_seconds=sum(num_samples) / self.speech_encoder.frontend.sample_rate,
             columns={name: source.columns for name, source in sources.items()},
             stage=None if self.staged is None else self.staged.stage,
+            realised=realised,
         )
 
-    def encode(self, features: Features, frame_padding_mask: Optional[Tensor], mask: Tensor, keys: Tensor, sources):
+    def encode(
+        self,
+        features: Features,
+        frame_padding_mask: Optional[Tensor],
+        mask: Tensor,
+        keys: Tensor,
+        sources,
+        heard: Optional[Features] = None,
+    ):
         """The last layer on masked features, and on unmasked ones the layers that sources ask for.
 
         Both go through the layers up to the deepest of those in one joined batch, the masked views first and the clean
         utterances last; the clean rows have no dropout unless a source wants it. Without a gradient
         into the labels, the clean rows run by themselves and keep no activations.
 
+        Args:
+            features: the clean ones.
+            heard: disturbed ones, which are masked; None: the clean ones are.
+
         Returns:
             (views * B, T, d), and {layer: (B, T, d)}.
         """
         views, batch = mask.shape[0] // features.x.shape[0], features.x.shape[0]
-        masked = self.masker.fill(features.x.repeat(views, 1, 1), mask, keys)
+        masked = self.masker.fill((heard or features).x.repeat(views, 1, 1), mask, keys)
         masked = Features(masked, features.padding_mask.repeat(views, 1))
         masked_padding = None if frame_padding_mask is None else frame_padding_mask.repeat(views, 1)
         wanted = sorted({layer for source in sources.values() for layer in source.hidden_layers})

@@ -139,6 +139,7 @@ class PretrainingOutput:
     audio_seconds: float  # without padding, each utterance once
     columns: Dict[str, Tuple[str, ...]] = field(default_factory=dict)  # per source, the group of each label column
     stage: Optional[int] = None  # of the source whose targets change in stages, if any
+    realised: Optional[Dict[str, Tensor]] = None  # what disturbed the input, see `disturbance/disturber.py:Heard`
 
 
 @dataclass
@@ -147,3 +148,4 @@ class CtcOutput:
 
     logits: Tensor  # (B, T, V) float
     padding_mask: Tensor  # (B, T) bool
+    realised: Optional[Dict[str, Tensor]] = None  # as in `PretrainingOutput`

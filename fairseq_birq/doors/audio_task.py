@@ -58,6 +58,8 @@ class AudioTask(FairseqTask):
         if from_checkpoint and getattr(cfg, "compile_layers", False):
             cfg.compile_layers = False  # decoding is over before it pays, and may be on a machine without a compiler
         model = super().build_model(cfg, from_checkpoint)
+        if not from_checkpoint and model.disturber is not None:
+            model.disturber.open()
         wanted = model.speech_encoder.frontend.sample_rate
         if from_checkpoint:
             self.sample_rate = wanted

@@ -5,7 +5,7 @@ from fairseq.criterions import FairseqCriterion, register_criterion
 from fairseq.logging import metrics
 
 from fairseq_birq.config import BirqCriterionConfig
-from fairseq_birq.doors import code_logging
+from fairseq_birq.doors import code_logging, disturbance_logging
 from fairseq_birq.doors.configs import as_fairseq
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.modules import held_statistics
@@ -74,6 +74,7 @@ class BirqCriterion(FairseqCriterion):
         elif self.log_grad_every and model.num_updates % self.log_grad_every == 0:
             sums["gradient_norm"] = _gradient_norms(model, sample, weights, list(output.terms), output.num_masked)
         logging_output.update(code_logging.pack(sums))
+        logging_output.update(disturbance_logging.pack(output.realised))
         return output.loss, output.num_masked, logging_output
 
     def _churn(self, batch, terms) -> code_logging.Sums:
@@ -93,6 +94,7 @@ class BirqCriterion(FairseqCriterion):
         metrics.log_speed("audio_seconds_per_second", float(sums["audio_seconds"]), round=1)
         if "stage" in sums:
             metrics.log_scalar("stage", float(sums["stage"]) / float(sums["num_outputs"]), 1, round=2)
+        disturbance_logging.log(sums)
         code_logging.log_curves(code_logging.unpack(sums), frames, float(sums["num_outputs"]))
 
     @staticmethod

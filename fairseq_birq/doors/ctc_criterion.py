@@ -11,6 +11,7 @@ from torch.nn.functional import ctc_loss
 from fairseq_birq.config import BirqCtcCriterionConfig
 from fairseq_birq.decoding.base import frames_needed
 from fairseq_birq.decoding.errors import ErrorCounts, count_errors, rate
+from fairseq_birq.doors import disturbance_logging
 from fairseq_birq.doors.configs import as_fairseq
 
 logger = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class BirqCtcCriterion(FairseqCriterion):
             "too_long_targets": self._count_too_long(sample, frames),
             "bad_audio": sample["bad_audio"],
         }
+        logging_output.update(disturbance_logging.pack(output.realised))
         if not model.training:
             logging_output.update(vars(self._count_errors(log_probs, frames, sample)))
         return loss, sample_size, logging_output
@@ -91,6 +93,7 @@ class BirqCtcCriterion(FairseqCriterion):
         metrics.log_scalar("loss", float(sums["loss"]) / size, size, round=4)
         metrics.log_scalar("too_long_targets", float(sums["too_long_targets"]), 1, round=2)
         metrics.log_scalar_sum("bad_audio", int(sums["bad_audio"]))
+        disturbance_logging.log(sums)
         if "num_words" not in sums:
             return
         for name in ("word_errors", "num_words", "letter_errors", "num_letters"):
