@@ -84,7 +84,7 @@ class BirqCtcModel(nn.Module):
             freeze_encoder_updates=cfg.freeze_encoder_updates,
             upsample=cfg.upsample,
             dropout=cfg.dropout,
-            disturber=build_disturber(cfg.disturbance, speech_encoder.frontend.sample_rate),
+            disturber=build_disturber(cfg.disturbance, speech_encoder.frontend),
         )
         model.cfg = cfg
         if cfg.compile_layers:
@@ -106,7 +106,8 @@ class BirqCtcModel(nn.Module):
         realised = None
         if self.training and self.disturber is not None:
             waveform, realised = self._disturb(waveform, padding_mask, ids)
-        augments = self.training and self.masker is not None
+        hides = self.disturber is not None and self.disturber.frequency_masks is not None
+        augments = self.training and (self.masker is not None or hides)
         with torch.no_grad() if frozen else nullcontext():
             encoded = self.speech_encoder(
                 waveform, padding_mask, mask_features=(lambda x: self._augment(x, ids)) if augments else None
@@ -122,6 +123,10 @@ class BirqCtcModel(nn.Module):
 
     def _augment(self, features: Features, ids: Tensor) -> Features:
         keys = utterance_keys(self.seed, self.num_updates, ids)
+        if self.disturber is not None:
+            features = self.disturber.hide_bins(features, keys.cpu())
+        if self.masker is None:
+            return features
         last_of_step = self.masker.frames_per_step - 1
         mask = self.masker.sample(features.padding_mask[:, last_of_step :: self.masker.frames_per_step], keys)
         return Features(self.masker.fill(features.x, mask, keys), features.padding_mask)

@@ -75,7 +75,7 @@ class BirqModel(nn.Module):
             seed=cfg.seed,
             masked_views=cfg.masked_views,
             block_mb=cfg.block_mb,
-            disturber=build_disturber(cfg.disturbance, speech_encoder.frontend.sample_rate),
+            disturber=build_disturber(cfg.disturbance, speech_encoder.frontend),
         )
         if cfg.pretrained_path:
             start_from(model, cfg.pretrained_path)

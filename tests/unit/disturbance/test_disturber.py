@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from fairseq_birq.builders import build_frontend
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.disturbance import DISTURBANCES, build_disturber
 from fairseq_birq.disturbance.base import Batch
@@ -53,7 +54,8 @@ def only(folder, name, **changes):
 
 
 def disturber(disturbance):
-    return build_disturber(from_dict(BirqConfig, {"disturbance": disturbance}).disturbance, 16000)
+    cfg = from_dict(BirqConfig, {"disturbance": disturbance})
+    return build_disturber(cfg.disturbance, build_frontend(cfg.frontend, 8))
 
 
 def batch(seconds=SECONDS, ids=None, update=3, extra_padding=0.0):
