@@ -4,6 +4,7 @@
     python benchmarks/paired.py build/before                        # against this checkout: BEST-RQ, BiRQ, Latent-RQ
     python benchmarks/paired.py build/before --new build/after birq --rounds 21
     python benchmarks/paired.py build/before examples/birq/debug.yaml --set model.masked_views=2
+    python benchmarks/paired.py . birq --set-new model.disturbance.overlap.prob=0.2     # what a setting costs
 
 Both are reached through fairseq alone (a task, a model and a criterion of a config), so that modules may move between them.
 A method's settings are those of benchmarks/step_rows.py: 8 x 10 s of noise, 4 x 256 for BEST-RQ and BiRQ, 17 x 128 for Latent-RQ
@@ -60,6 +61,7 @@ def parse():
     parser.add_argument("--shortest", type=float, default=1.0, metavar="SHARE", help="of the shortest utterance, in the longest")
     parser.add_argument("--update", type=int, default=1, help="that the model is told")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of task, model or criterion, on both sides")
+    parser.add_argument("--set-new", nargs="*", default=[], metavar="KEY=VALUE", help="the same, on the new side alone")
     return parser.parse_intermixed_args()
 
 
@@ -91,11 +93,12 @@ def write_corpus(folder: Path, batch: int, seconds: float, shortest: float, samp
 
 def compare(name, options, folder) -> dict:
     """The row of a method or a recipe."""
-    settings = {"cfg": settings_of(name, folder, options.set), "update": options.update}
     sides = {"old": options.old, "new": options.new}
+    changes = {"old": options.set, "new": [*options.set, *options.set_new]}
+    settings = {side: {"cfg": settings_of(name, folder, changes[side]), "update": options.update} for side in sides}
     times, losses = in_turns(sides, settings, options.rounds)
     runs = range(options.memory_runs)
-    memory = {side: statistics.median(peak_of(path, settings) for _ in runs) for side, path in sides.items()}
+    memory = {side: statistics.median(peak_of(path, settings[side]) for _ in runs) for side, path in sides.items()}
     ratios = [new / old for old, new in zip(times["old"], times["new"])]
     return {
         "time_ratio": statistics.median(ratios),
@@ -145,7 +148,7 @@ def in_turns(sides, settings, rounds):
     """{side: seconds of each round}, {side: losses}."""
     from measure import KEEP_FREED_MEMORY
 
-    workers = {side: Worker(path, settings, KEEP_FREED_MEMORY) for side, path in sides.items()}
+    workers = {side: Worker(path, settings[side], KEEP_FREED_MEMORY) for side, path in sides.items()}
     times, losses = {side: [] for side in sides}, {side: [] for side in sides}
     try:
         for turn in range(-1, rounds):  # the first one warms up

@@ -17,6 +17,7 @@ _GROUPS = {  # the first that matches the whole name
     "errors": r"wer|cer",
     "probes": r"probe_.*",
     "data": r"mask_coverage|padding_share|bad_audio|bad_updates|too_long_targets|bsz|wpb",
+    "disturbance": r"(disturbed|noise|overlap|reverberation|volume|hidden_bins)_share|(noise|overlap)_snr_db",
     "speed": r"wps|ups|train_wall|wall|gb_free|gb_total|audio_seconds_per_second",
 }
 
