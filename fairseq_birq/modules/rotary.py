@@ -60,14 +60,14 @@ class _SplitAndRotate(torch.autograd.Function):
         joined = grads[0].new_empty(sum(ctx.counts), grads[0].shape[1], 3, *grads[0].shape[2:])
         for index, part in enumerate(joined.split(ctx.counts)):
             query, key, value = grads[3 * index : 3 * index + 3]
-            _rotate_into(part[:, :, 0], query, cosines, -sines)
-            _rotate_into(part[:, :, 1], key, cosines, -sines)
+            _rotate_into(part[:, :, 0], query, cosines, sines, direction=-1)
+            _rotate_into(part[:, :, 1], key, cosines, sines, direction=-1)
             part[:, :, 2] = value
         return joined, None, None, None
 
 
-def _rotate_into(out: Tensor, x: Tensor, cosines: Tensor, sines: Tensor) -> None:
+def _rotate_into(out: Tensor, x: Tensor, cosines: Tensor, sines: Tensor, direction: int = 1) -> None:
     torch.mul(x, cosines, out=out)
     (first, second), (first_out, second_out) = x.chunk(2, dim=-1), out.chunk(2, dim=-1)
-    first_out.addcmul_(second, sines, value=-1)
-    second_out.addcmul_(first, sines)
+    first_out.addcmul_(second, sines, value=-direction)
+    second_out.addcmul_(first, sines, value=direction)
