@@ -11,7 +11,7 @@ from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.targets.base import TargetContext, TargetInputs, TargetSource
-from fairseq_birq.targets.normalisation import HiddenNormalisation
+from fairseq_birq.targets.normalisation import HiddenNormalisation, batch_statistics
 
 
 class FrozenEncoder(nn.Module):
@@ -106,11 +106,10 @@ class FrozenEncoderTargets(TargetSource):
     @torch.no_grad()
     def forward(self, inputs: TargetInputs) -> Tensor:
         hidden = self.encoder(inputs)
-        parts = zip(self.layers, self.normalisations, self.quantizers)
-        return torch.cat([self._codes(inputs, hidden[layer], *part) for layer, *part in parts], dim=1)
-
-    def _codes(self, inputs, hidden, normalisation, quantizer) -> Tensor:
-        return quantizer.nearest(normalisation.of_batch(inputs.gather(hidden), inputs.valid(hidden)))
+        with batch_statistics(self.normalisations, lambda index: inputs.valid(hidden[self.layers[index]])):
+            parts = zip(self.layers, self.normalisations, self.quantizers)
+            codes = [quantizer.nearest(norm(inputs.gather(hidden[layer]))) for layer, norm, quantizer in parts]
+        return torch.cat(codes, dim=1)
 
 
 def frozen_parts(cfg, name: str, context: TargetContext, encoder_class=FrozenEncoder, **statistics) -> dict:

@@ -4,7 +4,9 @@ Layer normalisation leaves the mean direction that all frames share, and random 
 few. Standardising every dimension over frames takes it out.
 """
 
-from typing import Callable, Iterable, Optional
+import functools
+from contextlib import contextmanager
+from typing import Callable, Iterable, Optional, Sequence, Tuple
 
 import torch
 from torch import Tensor
@@ -44,10 +46,10 @@ class HiddenNormalisation(KeepsFloat32):
         self.register_buffer("second", torch.eye(dim) if mode == "whiten" else torch.ones(dim))  # (co)variance
         self.register_buffer("num_batches", torch.zeros((), dtype=torch.int64))
         self._seen, self._since = 0, 0  # `num_batches` when the host last knew, and how many batches may have come since
-        self._coming: Optional[Callable[[], Tensor]] = None  # the sums of a batch, on their way between processes
+        self._coming: Optional[Tuple[Callable[[], Tensor], int]] = None  # sums on their way between processes, and our row there
 
     def _save_to_state_dict(self, *args, **kwargs):
-        self._take_in_what_came()
+        take_in_what_came([self])
         super()._save_to_state_dict(*args, **kwargs)
 
     def _load_from_state_dict(self, *args, **kwargs):
@@ -56,12 +58,12 @@ class HiddenNormalisation(KeepsFloat32):
         self._seen, self._since = 0, 1 << 62
 
     def _apply(self, fn, recurse=True):
-        self._take_in_what_came()
+        take_in_what_came([self])
         return super()._apply(fn, recurse)
 
     def _has_seen(self, batches: int) -> bool:
         """Whether `num_batches` has reached a number. The host asks the device only where it may have and is not known to."""
-        self._take_in_what_came()
+        take_in_what_came([self])
         if self._seen < batches <= self._seen + self._since:
             self._seen, self._since = int(self.num_batches), 0
         return self._seen >= batches
@@ -76,7 +78,7 @@ class HiddenNormalisation(KeepsFloat32):
 
     def forward(self, x: Tensor) -> Tensor:
         """With the statistics as they are, also under autocast. x: (M, d) float -> (M, d) float32, or float64 for float64."""
-        self._take_in_what_came()
+        take_in_what_came([self])
         x = x if x.dtype == torch.float64 else x.float()
         if self.mode == "whiten":
             with torch.autocast(x.device.type, enabled=False):
@@ -99,52 +101,21 @@ class HiddenNormalisation(KeepsFloat32):
         Returns:
             (M, d) float32, or float64 for float64.
         """
-        if self.mode == "layer" or self._has_seen(1):
-            normalised = self(x)
-            if self.training:
-                self.update(batch)
-            return normalised
-        before = {name: buffer.clone() for name, buffer in self.named_buffers()}
-        self.update(batch)
-        normalised = self(x)
-        if not self.training:
-            for name, buffer in self.named_buffers():
-                buffer.copy_(before[name])
-            self._seen, self._since = 0, 0
-        return normalised
+        with batch_statistics([self], lambda index: batch):
+            return self(x)
 
-    @torch.no_grad()
     def update(self, frames: Tensor) -> None:
-        """Take in the hidden states of a batch, joined over all processes. frames: (frames, d) float.
+        """Take in the hidden states of a batch, see `take_in`. frames: (frames, d) float."""
+        take_in([self], [lambda: frames])
 
-        Fewer than two frames, or any that are not finite, change nothing.
-        """
-        self._take_in_what_came()
-        settled = self.max_batches is not None and self._has_seen(self.max_batches)
-        if self.mode == "layer" or settled or held_statistics.are_held():
-            return
-        packed = self._sums(frames.double())
-        self._since += 1
-        if distributed.is_on():
-            self._coming = distributed.begin_sum_over_processes(packed)
-        else:
-            self._take_in(packed)
+    @property
+    def is_settled(self) -> bool:
+        """Whether batches change the statistics no more."""
+        return self.mode == "layer" or (self.max_batches is not None and self._has_seen(self.max_batches))
 
-    @torch.no_grad()
-    def _take_in_what_came(self) -> None:
-        if self._coming is not None:
-            finish, self._coming = self._coming, None
-            self._take_in(finish())
-
-    def _take_in(self, packed: Tensor) -> None:
-        """packed: of `_sums`, over all processes."""
-        is_good = (packed[-1] >= 2) & torch.isfinite(packed).all()  # decided on the device: the host does not wait
-        mean, second = self._mean_and_second(packed)
-        self.num_batches += is_good
-        share = self.num_batches.double().reciprocal().clamp(min=self.momentum)
-        between = share * (1.0 - share) * self._square(mean - self.mean)
-        self.second.copy_(torch.where(is_good, self.second.double().lerp(second, share) + between, self.second))
-        self.mean.copy_(torch.where(is_good, self.mean.double().lerp(mean, share), self.mean))
+    @property
+    def has_statistics(self) -> bool:
+        return self.mode == "layer" or self._has_seen(1)
 
     @torch.no_grad()
     def settle(self, batches: Iterable[Tensor]) -> int:
@@ -161,9 +132,9 @@ class HiddenNormalisation(KeepsFloat32):
             packed = summed if packed is None else packed + summed
         if packed is None or packed[-1] < 2:
             return 0 if packed is None else int(packed[-1])
-        mean, second = self._mean_and_second(packed)
-        self.mean.copy_(mean)
-        self.second.copy_(second)
+        mean, second = self._mean_and_second(packed[None])
+        self.mean.copy_(mean[0])
+        self.second.copy_(second.view_as(self.second))
         self.num_batches.fill_(1)
         self._seen, self._since = 1, 0
         return int(packed[-1])
@@ -173,10 +144,98 @@ class HiddenNormalisation(KeepsFloat32):
         moments = frames.t() @ frames if self.mode == "whiten" else frames.square().sum(0)
         return torch.cat([frames.sum(0), moments.flatten(), frames.new_full((1,), float(frames.shape[0]))])
 
-    def _mean_and_second(self, packed: Tensor):
-        dim, total = len(self.mean), packed[-1]
-        mean = packed[:dim] / total
-        return mean, packed[dim:-1].view_as(self.second) / total - self._square(mean)
+    def _mean_and_second(self, packed: Tensor) -> Tuple[Tensor, Tensor]:
+        """Of several layers: (L, d) and (L, d or d * d). packed: `_sums` of each."""
+        dim, total = len(self.mean), packed[:, -1:]
+        mean = packed[:, :dim] / total
+        return mean, packed[:, dim:-1] / total - self._square(mean)
 
     def _square(self, x: Tensor) -> Tensor:
-        return torch.outer(x, x) if self.mode == "whiten" else x.square()
+        """(L, d) -> (L, d or d * d)"""
+        return (x[:, :, None] * x[:, None]).flatten(1) if self.mode == "whiten" else x.square()
+
+
+@contextmanager
+def batch_statistics(normalisations: Sequence[HiddenNormalisation], batch_of: Callable[[int], Tensor]):
+    """Inside, all layers of a source are normalised with the statistics before a batch; in training it is taken in afterwards.
+
+    Where there are none yet, a batch is normalised with its own. Only training keeps them, so that what a run
+    computes does not depend on when it validates.
+
+    Args:
+        batch_of: gives the hidden states of layer i of `normalisations`, all frames of the batch that are not padding:
+            (frames, d) float.
+    """
+    take_in_what_came(normalisations)
+    batches = [functools.partial(batch_of, index) for index in range(len(normalisations))]
+    parts = list(zip(normalisations, batches))
+    fresh = [part for part in parts if not part[0].has_statistics]
+    known = [part for part in parts if part[0].has_statistics and part[0].training]
+    before = [(buffer, buffer.clone()) for norm, _ in fresh if not norm.training for buffer in norm.buffers()]
+    _take_in_parts(fresh)
+    yield
+    _take_in_parts(known)
+    for buffer, copy in before:
+        buffer.copy_(copy)
+    for norm, _ in fresh:
+        if not norm.training:
+            norm._seen, norm._since = 0, 0
+
+
+def _take_in_parts(parts) -> None:
+    if parts:
+        take_in(*zip(*parts))
+
+
+@torch.no_grad()
+def take_in(normalisations: Sequence[HiddenNormalisation], batches: Sequence[Callable[[], Tensor]]) -> None:
+    """Take a batch, joined over all processes, into the statistics of several layers of one source, at once.
+
+    Fewer than two frames, or any that are not finite, change nothing of a layer.
+
+    Args:
+        batches: give the hidden states of each layer, (frames, d) float.
+    """
+    take_in_what_came(normalisations)
+    parts = [(norm, batch) for norm, batch in zip(normalisations, batches) if not norm.is_settled]
+    if not parts or held_statistics.are_held():
+        return
+    packed = torch.stack([norm._sums(batch().double()) for norm, batch in parts])
+    for norm, _ in parts:
+        norm._since += 1
+    if not distributed.is_on():
+        _renew([norm for norm, _ in parts], packed)
+        return
+    finish = functools.lru_cache(maxsize=None)(distributed.begin_sum_over_processes(packed))
+    for row, (norm, _) in enumerate(parts):
+        norm._coming = finish, row
+
+
+@torch.no_grad()
+def take_in_what_came(normalisations: Sequence[HiddenNormalisation]) -> None:
+    """Wait for sums that are on their way between processes, and renew the statistics with them."""
+    norms, rows = [], []
+    for norm in normalisations:
+        if norm._coming is not None:
+            (finish, row), norm._coming = norm._coming, None
+            norms.append(norm)
+            rows.append(finish()[row])
+    if norms:
+        _renew(norms, torch.stack(rows))
+
+
+def _renew(norms: Sequence[HiddenNormalisation], packed: Tensor) -> None:
+    """packed: (L, ...), `_sums` of each layer over all processes."""
+    first = norms[0]
+    is_good = (packed[:, -1:] >= 2) & torch.isfinite(packed).all(1, keepdim=True)  # on the device: the host does not wait
+    mean, second = first._mean_and_second(packed)
+    num_batches = torch.stack([norm.num_batches for norm in norms])[:, None] + is_good
+    share = num_batches.double().reciprocal().clamp(min=first.momentum)
+    old_mean = torch.stack([norm.mean for norm in norms])
+    old_second = torch.stack([norm.second.flatten() for norm in norms])
+    between = share * (1.0 - share) * first._square(mean - old_mean)
+    new_second = torch.where(is_good, old_second.double().lerp(second, share) + between, old_second).to(old_second.dtype)
+    new_mean = torch.where(is_good, old_mean.double().lerp(mean, share), old_mean).to(old_mean.dtype)
+    torch._foreach_copy_([norm.mean for norm in norms], list(new_mean))
+    torch._foreach_copy_([norm.second for norm in norms], [row.view_as(first.second) for row in new_second])
+    torch._foreach_copy_([norm.num_batches for norm in norms], [row.squeeze(0) for row in num_batches])

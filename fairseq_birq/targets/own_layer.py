@@ -12,7 +12,7 @@ from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.objective.soft_codes import SoftCodes
 from fairseq_birq.settings import setting
 from fairseq_birq.targets.base import ScaleGradient, TargetContext, TargetInputs, TargetSource, check_share
-from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation
+from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation, batch_statistics
 
 
 @dataclass
@@ -113,8 +113,9 @@ class OwnLayerTargets(TargetSource):
         return " ".join(quantizer.fingerprint(f"layer {layer} {norm.mode}") for quantizer, layer, norm in parts)
 
     def forward(self, inputs: TargetInputs) -> SoftCodes:
-        parts = zip(self.hidden_layers, self.normalisations, self.quantizers)
-        units = [self._unit(inputs, *part) for part in parts]
+        hidden = [inputs.hidden[layer] for layer in self.hidden_layers]
+        with batch_statistics(self.normalisations, lambda index: inputs.valid(hidden[index].detach())):
+            units = [self._unit(inputs, *part) for part in zip(hidden, self.normalisations, self.quantizers)]
         assert inputs.keys is not None
         rows, columns = inputs.frames()
         num_columns = sum(quantizer.num_codebooks for quantizer in self.quantizers)
@@ -127,11 +128,10 @@ class OwnLayerTargets(TargetSource):
             straight_through=self.straight_through,
         )
 
-    def _unit(self, inputs, layer, normalisation, quantizer) -> Tensor:
+    def _unit(self, inputs, hidden, normalisation, quantizer) -> Tensor:
         """Unit vectors of one layer in the space of the codes: (M, N, D)."""
-        hidden = inputs.hidden[layer]
         selected = ScaleGradient.apply(inputs.gather(hidden), self.target_grad_scale)
-        return quantizer.project(normalisation.of_batch(selected, inputs.valid(hidden.detach())))
+        return quantizer.project(normalisation(selected))
 
 
 def _check(cfg: OwnLayerConfig, num_layers: int) -> None:

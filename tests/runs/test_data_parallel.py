@@ -9,7 +9,7 @@ from tests.fixtures.models import REFRESH, averaging, batch, birq, build, latent
 from tests.fixtures.runs import CONTEXT
 
 MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq, "moving_average": averaging}
-COLLECTIVES = {"best_rq": 0, "birq": 1, "latent_rq": 2, "moving_average": 2}  # in a forward: one for each normalised layer
+COLLECTIVES = {"best_rq": 0, "birq": 1, "latent_rq": 1, "moving_average": 1}  # in a forward: one for each source with statistics
 SECONDS = (2.0, 1.0, 1.5, 0.6)
 ROWS = {1: [(0, 4)], 2: [(0, 1), (1, 4)], 4: [(0, 1), (1, 3), (3, 4), (4, 4)]}  # the fourth has an empty batch
 

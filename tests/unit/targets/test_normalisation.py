@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from fairseq_birq.modules import held_statistics
-from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation
+from fairseq_birq.targets import normalisation
+from fairseq_birq.targets.normalisation import MODES, HiddenNormalisation, batch_statistics
 
 DIM = 6
 
@@ -131,3 +132,35 @@ def test_held_statistics_do_not_move():
     assert torch.equal(norm.mean, before) and norm.num_batches == 1
     taken_in(norm, batches(1, seed=1))
     assert not torch.equal(norm.mean, before)
+
+
+@pytest.mark.parametrize("mode", ["standardize+layer", "whiten"])
+@pytest.mark.parametrize("processes", [1, 2])
+def test_layers_together_have_the_statistics_of_each_alone_by_one_exchange(mode, processes, monkeypatch):
+    parts = [torch.from_numpy(part) for part in batches(9)]
+    parts[4] = torch.full_like(parts[4], torch.nan)
+    together, alone = ([HiddenNormalisation(DIM, mode, max_batches=2) for _ in range(3)] for _ in range(2))
+    for norm, *of_norm in zip(alone, *(parts[step : step + 3] for step in (0, 3, 6))):
+        for part in of_norm:  # the last one comes too late but for the layer whose batch was bad
+            norm.update(part)
+    exchanges = []
+    if processes == 2:
+        monkeypatch.setattr(normalisation.distributed, "is_on", lambda: True)
+        monkeypatch.setattr(
+            normalisation.distributed, "begin_sum_over_processes", lambda x: exchanges.append(len(x)) or (lambda: x)
+        )
+    for step in (0, 3, 6):
+        with batch_statistics(together, parts[step : step + 3].__getitem__):
+            pass
+    for ours, expected in zip(together, alone):
+        state, other = ours.state_dict(), expected.state_dict()
+        assert state["num_batches"] == 2 and all(torch.equal(state[key], other[key]) for key in other)
+    assert exchanges == ([3, 3, 1] if processes == 2 else [])
+
+
+def test_validation_takes_the_statistics_of_its_batch_and_forgets_them():
+    (part,) = (torch.from_numpy(part) for part in batches(1))
+    norms = [HiddenNormalisation(DIM, "standardize").eval() for _ in range(2)]
+    with batch_statistics(norms, lambda index: part + index):
+        assert [bool(norm(part).mean(0).abs().max() < 1e-6) for norm in norms] == [True, False]
+    assert all(norm.num_batches == 0 and not norm.mean.any() for norm in norms)
