@@ -3,6 +3,7 @@
 #   make env                       .venv with everything, pinned in requirements/main.txt
 #   make demo [DATA=/folder]       the whole way on synthesised speech, or pre-training on your recordings
 #   make test | test-legacy        the tests; the same with Python 3.10 and fairseq 0.12.2
+#   make test-fairseq2             the tests of the doors to fairseq2, in .venv-fairseq2 (make env-fairseq2)
 #   make lint                      style, format and types
 #   make check                     lint and test: what CI runs
 #   make docs                      the documentation as a site, in build/site
@@ -11,15 +12,17 @@
 #
 # PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
 # PYTHON310=python3.10           the interpreter of .venv-legacy
+# PYTHON_FAIRSEQ2=python3.11     the interpreter of .venv-fairseq2 (3.10 to 3.12)
 # TORCH=torch==2.13.0            the torch to install; on a CUDA machine plain pip brings the CUDA build
 # METHOD='best_rq birq'          which examples/<METHOD>/demo.yaml the demo pre-trains
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help env demo test env-legacy test-legacy lint check docs bench gpu-check clean
+.PHONY: help env demo test env-legacy test-legacy env-fairseq2 test-fairseq2 lint check docs bench gpu-check clean
 
 PYTHON ?= python3
 PYTHON310 ?=
+PYTHON_FAIRSEQ2 ?= $(PYTHON)
 TORCH ?= $(shell grep '^torch==' requirements/main.txt)
 METHOD ?= best_rq birq
 DATA ?=
@@ -28,11 +31,13 @@ TESTS := -n 2 --dist loadfile tests
 
 VENV := .venv
 LEGACY := .venv-legacy
+FAIRSEQ2 := .venv-fairseq2
 PEERS := build/bench-peers
 DOCS := build/docs-env
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LEGACY_PIP := $(LEGACY)/bin/python -m pip --disable-pip-version-check --no-input
+FAIRSEQ2_PIP := $(FAIRSEQ2)/bin/python -m pip --disable-pip-version-check --no-input
 
 BUILD_TOOLS := numpy cython setuptools wheel
 # What fairseq lists, without torchaudio: nothing here imports it, and its wheels need CUDA libraries to load.
@@ -105,6 +110,29 @@ $(LEGACY)/.stamp-package: $(LEGACY)/.stamp-fairseq pyproject.toml requirements/l
 	$(LEGACY)/bin/python -c 'import torch, fairseq; print("torch", torch.__version__, "fairseq", fairseq.__version__)'
 	@touch $@
 
+# ---- .venv-fairseq2: wheels alone, nothing is compiled
+
+env-fairseq2: $(FAIRSEQ2)/.stamp-package
+
+$(FAIRSEQ2)/.stamp-venv:
+	@$(PYTHON_FAIRSEQ2) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || { echo \
+	  "error: '$(PYTHON_FAIRSEQ2)' is missing or is not Python 3.10 to 3.12. Name one:" \
+	  "make env-fairseq2 PYTHON_FAIRSEQ2=/path/to/python3.11"; exit 1; }
+	@echo "== 1/3 $(FAIRSEQ2) with $$($(PYTHON_FAIRSEQ2) --version)"
+	$(PYTHON_FAIRSEQ2) -m venv $(FAIRSEQ2)
+	@touch $@
+
+$(FAIRSEQ2)/.stamp-fairseq2: $(FAIRSEQ2)/.stamp-venv requirements/fairseq2.txt
+	@echo "== 2/3 torch and fairseq2"
+	$(FAIRSEQ2_PIP) install -c requirements/fairseq2.txt $$(grep -E '^(torch|fairseq2n?)==' requirements/fairseq2.txt)
+	@touch $@
+
+$(FAIRSEQ2)/.stamp-package: $(FAIRSEQ2)/.stamp-fairseq2 pyproject.toml requirements/fairseq2.txt
+	@echo "== 3/3 fairseq_birq and what it needs"
+	$(FAIRSEQ2_PIP) install -c requirements/fairseq2.txt -e . pytest
+	$(FAIRSEQ2)/bin/python -c 'import torch, fairseq2; print("torch", torch.__version__, "fairseq2", fairseq2.__version__)'
+	@touch $@
+
 # $(call check_tools,python): a C++ compiler, Python's headers and the venv module
 define check_tools
 command -v c++ >/dev/null || command -v g++ >/dev/null || { echo "error: no C++ compiler found; fairseq is built from source. Debian and Ubuntu: install g++"; exit 1; }; \
@@ -122,6 +150,9 @@ test: env
 
 test-legacy: env-legacy
 	OMP_NUM_THREADS=1 $(LEGACY)/bin/python -m pytest $(TESTS)
+
+test-fairseq2: env-fairseq2
+	OMP_NUM_THREADS=1 $(FAIRSEQ2)/bin/python -m pytest tests/fairseq2
 
 lint: env
 	$(BIN)/ruff check .
@@ -154,4 +185,4 @@ $(PEERS)/.stamp: requirements/bench.txt $(VENV)/.stamp-package
 	@mkdir -p $(PEERS) && touch $@
 
 clean:
-	rm -rf $(VENV) $(LEGACY) build dist demo_run *.egg-info .pytest_cache .hypothesis .ruff_cache
+	rm -rf $(VENV) $(LEGACY) $(FAIRSEQ2) build dist demo_run *.egg-info .pytest_cache .hypothesis .ruff_cache

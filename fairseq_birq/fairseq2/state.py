@@ -1,0 +1,73 @@
+"""A model's state as tensors alone, which is all that fairseq2 writes into a checkpoint.
+
+What our modules keep besides tensors (`_extra_state`: fingerprints, the stage, counts) becomes JSON in a tensor of bytes.
+"""
+
+import json
+from typing import Any, Callable, List, Tuple
+
+import torch
+from torch import Tensor, nn
+
+EXTRA = "_extra_state"
+_BLOCK = 4096  # bytes; a packed state has a multiple of it, so that states of one source have one shape
+
+
+def pack(value: Any) -> Tensor:
+    """(bytes,) uint8: JSON, filled up with spaces. value: plain values."""
+    text = json.dumps(value).encode()
+    return torch.tensor(list(text.ljust(-(-len(text) // _BLOCK) * _BLOCK)), dtype=torch.uint8)
+
+
+def unpack(packed: Tensor) -> Any:
+    """The other way."""
+    return json.loads(bytes(packed.tolist()))
+
+
+def unpacked(state: dict) -> dict:
+    """A state with all of its packed values unpacked, as fairseq's checkpoints hold them."""
+    return {key: unpack(value) if _is_packed(key, value) else value for key, value in state.items()}
+
+
+class WritesThrough(Tensor):
+    """A packed state that hands on what is copied into it. fairseq2 loads a checkpoint by copying into `state_dict()`."""
+
+    take: Callable[[Any], None]
+
+    @staticmethod
+    def of(packed: Tensor, take: Callable[[Any], None]) -> "WritesThrough":
+        made = Tensor._make_subclass(WritesThrough, packed)
+        made.take = take
+        return made
+
+    def copy_(self, other, non_blocking=False):
+        self.take(unpack(other))
+        return self
+
+
+class TensorState(nn.Module):
+    """Mixin in front of a model of this package, for fairseq2."""
+
+    def state_dict(self, *args, keep_vars=False, **kwargs):
+        state = super().state_dict(*args, keep_vars=keep_vars, **kwargs)
+        modules = dict(self.named_modules())
+        for key in [key for key in state if key.endswith(EXTRA)]:
+            state[key] = pack(state[key])
+            if keep_vars:  # whoever asks for these writes into them
+                state[key] = WritesThrough.of(state[key], modules[key[: -len(EXTRA) - 1]].set_extra_state)
+        return state
+
+    def load_state_dict(self, state_dict, *args, **kwargs):
+        return super().load_state_dict(unpacked(state_dict), *args, **kwargs)
+
+    def extra_states(self) -> List[Tuple[str, nn.Module]]:
+        """The modules that have such a state, by name."""
+        return [
+            (name, module)
+            for name, module in self.named_modules()
+            if type(module).get_extra_state is not nn.Module.get_extra_state
+        ]
+
+
+def _is_packed(key, value) -> bool:
+    return str(key).endswith(EXTRA) and isinstance(value, Tensor)
