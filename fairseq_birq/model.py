@@ -220,7 +220,7 @@ class BirqModel(nn.Module):
     def set_num_updates(self, num_updates):
         """Called before every forward of training, and by fairseq before a checkpoint's state is loaded.
 
-        Under fairseq a stage has begun by then (`doors/stages.py:begin_update`), and this finds nothing to renew. Without it,
+        Under fairseq a stage has begun by then (`training/stages.py:begin_stages`), and this finds nothing to renew. Without it,
         whoever trains clears the optimizer where a stage begins.
         """
         self.num_updates = num_updates

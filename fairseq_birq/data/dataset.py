@@ -143,6 +143,10 @@ class AudioDataset(BatchesByLength):
             batch["ntokens"] = int(batch["target_lengths"].sum())
         return batch
 
+    def empty_batch(self):
+        """B = 0: of a process that has fewer batches than others."""
+        return {**self.assemble([]), "user_error": None}
+
     @property
     def sizes(self):
         """(rows,) int64 samples of every row; made anew each time, so that no worker has them in memory."""

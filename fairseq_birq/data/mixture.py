@@ -70,6 +70,9 @@ class MixtureDataset(BatchesByLength):
         ]
         return {**batch, "user_error": next(filter(None, errors), None)}
 
+    def empty_batch(self):
+        return self.corpora[0].empty_batch()
+
     def num_tokens_vec(self, indices):
         indices = np.asarray(indices) % IDS_PER_COPY
         numbers, sizes = indices // IDS_PER_PART, np.zeros(len(indices), dtype=np.int64)

@@ -1,14 +1,9 @@
 """The datasets of `fairseq_birq.data` as fairseq wants them: batches by length, in which nothing is lost without a word."""
 
-import logging
-
 from fairseq.data import FairseqDataset
 
 from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.mixture import MixtureDataset
-from fairseq_birq.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 
 class ReportsLeftOut(FairseqDataset):
@@ -19,7 +14,7 @@ class ReportsLeftOut(FairseqDataset):
         if max_sizes is None:
             return indices, []
         limit = min(max_sizes) if isinstance(max_sizes, (tuple, list)) else max_sizes
-        return self._drop_longer(indices, limit), []
+        return self.drop_longer(indices, limit), []
 
     def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
         """As in fairseq, but utterances over `max_tokens` are reported skips and no last batch gets lost.
@@ -27,20 +22,8 @@ class ReportsLeftOut(FairseqDataset):
         fairseq's default multiple of 8 drops a last batch of another size; audio gains nothing from it.
         """
         if max_tokens is not None:
-            indices = self._drop_longer(indices, max_tokens)
+            indices = self.drop_longer(indices, max_tokens)
         return super().batch_by_size(indices, max_tokens, max_sentences, required_batch_size_multiple=1)
-
-    def _drop_longer(self, indices, limit):
-        sizes = self.num_tokens_vec(indices)
-        too_long = sizes > limit
-        if not too_long.any():
-            return indices
-        counted = f"{int(too_long.sum())} of {len(indices)} utterances"
-        advice = f"longer than max_tokens={limit} samples; the longest has {sizes.max()}. Raise dataset.max_tokens to keep them"
-        if too_long.all():
-            raise UserError(f"{self.title}: {counted} are {advice}")
-        logger.warning(f"{self.title}: left out {counted}, {advice}")
-        return indices[~too_long]
 
 
 class FairseqAudioDataset(AudioDataset, ReportsLeftOut):

@@ -10,9 +10,10 @@ def register(container) -> None:
 
     container: a `fairseq2.runtime.dependency.DependencyContainer`
     """
-    from fairseq_birq.fairseq2 import errors, families
+    from fairseq_birq.fairseq2 import errors, families, optim
 
     if families.are_known(container):
         return
     families.register(container)
     errors.register(container)
+    optim.register(container)

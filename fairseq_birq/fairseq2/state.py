@@ -4,7 +4,7 @@ What our modules keep besides tensors (`_extra_state`: fingerprints, the stage, 
 """
 
 import json
-from typing import Any, Callable, List, Tuple
+from typing import Any, Callable
 
 import torch
 from torch import Tensor, nn
@@ -60,13 +60,16 @@ class TensorState(nn.Module):
     def load_state_dict(self, state_dict, *args, **kwargs):
         return super().load_state_dict(unpacked(state_dict), *args, **kwargs)
 
-    def extra_states(self) -> List[Tuple[str, nn.Module]]:
-        """The modules that have such a state, by name."""
-        return [
-            (name, module)
-            for name, module in self.named_modules()
-            if type(module).get_extra_state is not nn.Module.get_extra_state
-        ]
+    def share_extra_states(self, gang) -> None:
+        """They become those of the first process, which alone loads a checkpoint that a run starts from.
+
+        gang: of `fairseq2.gang`
+        """
+        for module in self.modules():
+            if type(module).get_extra_state is not nn.Module.get_extra_state:
+                packed = pack(module.get_extra_state()).to(gang.device)
+                gang.broadcast(packed, source_rank=0)
+                module.set_extra_state(unpack(packed))
 
 
 def _is_packed(key, value) -> bool:

@@ -12,7 +12,7 @@ MUST_NAME = [  # one for each equation that a reader comes for
     "objective/losses.py:G",
     "objective/losses.py:penalty_form",
     "objective/soft_codes.py:SoftCodes.labels",
-    "doors/stages.py:begin_update",
+    "training/stages.py:begin_stages",
 ]
 
 

@@ -3,7 +3,8 @@
 import torch
 from fairseq.logging import metrics
 
-from fairseq_birq.doors.code_logging import add_up, log_curves, pack, unpack
+from fairseq_birq.doors.code_logging import add_up, log_curves
+from fairseq_birq.training.code_curves import pack, unpack
 
 
 def test_kinds_and_curves_come_back_from_flat_keys():

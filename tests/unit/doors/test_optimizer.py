@@ -10,11 +10,12 @@ from fairseq.optim.adam import FairseqAdam, FairseqAdamConfig
 from fairseq.optim.fp16_optimizer import MemoryEfficientFP16Optimizer
 from omegaconf import OmegaConf
 
-from fairseq_birq.doors import optimizer as door
-from fairseq_birq.doors.stages import clear_state
+from fairseq_birq.doors.optimizer import BirqAdamW
 from fairseq_birq.errors import UserError
 from fairseq_birq.patches.bad_updates import _forget_factor
 from fairseq_birq.patches.grouped_copies import GroupedFP16Optimizer, group_copies
+from fairseq_birq.training import adamw
+from fairseq_birq.training.stages import clear_state
 
 SETTINGS = dict(adam_betas="(0.9,0.98)", adam_eps=1e-6, weight_decay=0.1, lr=[0.01], tpu=False)
 SHAPES = [(3, 4), (5,), (1,), (), (2, 3, 2)]
@@ -51,7 +52,7 @@ def run(optimizer, params, steps):
 @pytest.fixture(params=["fused", "foreach"])
 def kernel(request, monkeypatch):
     if request.param == "foreach":
-        monkeypatch.setattr(door, "_fused_devices", lambda: [])
+        monkeypatch.setattr(adamw, "_fused_devices", lambda: [])
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
@@ -168,7 +169,7 @@ def test_fp16_statistics_are_refused():
 
 def test_a_checkpoint_of_adam_names_the_same_optimizer():
     """fairseq compares the class names of a run and of its checkpoint."""
-    assert door.BirqAdamW.__name__ == FairseqAdam.__name__ and GroupedFP16Optimizer.__name__ == FP16Optimizer.__name__
+    assert BirqAdamW.__name__ == FairseqAdam.__name__ and GroupedFP16Optimizer.__name__ == FP16Optimizer.__name__
 
 
 # ---- the float32 copies
@@ -270,7 +271,7 @@ def test_a_new_stage_clears_the_state(fp16):
     params = parameters(fp16.dtype)
     optimizer = fp16(params, grouped=True)
     updates(optimizer, params)
-    clear_state(optimizer)
+    clear_state(optimizer.optimizer)
     assert not optimizer.state_dict()["state"]
     updates(optimizer, params, 1)
     assert all(state["step"] == 1 for state in optimizer.state_dict()["state"].values())

@@ -1,0 +1,1 @@
+"""Pre-training as a recipe of fairseq2."""
