@@ -1,13 +1,10 @@
 """Door: task `birq_asr`. Waveforms with letters, and what `fairseq-generate` needs to decode and score them."""
 
 import logging
-import unicodedata
-from collections import Counter
 from dataclasses import fields
 from pathlib import Path
 from typing import List
 
-import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.tasks import register_task
@@ -15,9 +12,9 @@ from omegaconf import open_dict
 from torch import Tensor
 
 from fairseq_birq.config import AsrTaskConfig
-from fairseq_birq.data.manifest import parallel_lines, read_manifest
+from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.data.text import ENCODING
-from fairseq_birq.data.transcripts import WORD_BOUNDARY, from_letters
+from fairseq_birq.data.transcripts import WORD_BOUNDARY, foreign_letters, from_letters, read_letter_rows
 from fairseq_birq.decoding import DECODERS
 from fairseq_birq.decoding.errors import count_errors
 from fairseq_birq.decoding.generator import CtcGenerator
@@ -120,12 +117,7 @@ class AsrTask(AudioTask):
         """Decoding counts a letter that the checkpoint lacks as an error of it; training refuses such a transcript."""
         if not self.is_decoded or self.is_trained:
             return read_letters(path, expected_lines, self.dictionary)
-        foreign = Counter(
-            letter
-            for line in parallel_lines(path, expected_lines)
-            for letter in line.split()
-            if letter not in self.dictionary.indices
-        )
+        foreign = foreign_letters(path, expected_lines, self.dictionary.indices)
         if foreign:
             listed = ", ".join(f"{letter!r} ({count} times)" for letter, count in foreign.most_common(20))
             logger.warning(f"{path}: letters that the checkpoint lacks: {listed}; each of them counts as an error")
@@ -270,26 +262,5 @@ def read_dictionary(path) -> Dictionary:
 
 
 def read_letters(path, expected_lines: int, dictionary: Dictionary) -> List[Tensor]:
-    """One (L,) int32 tensor of letters per row of the manifest.
-
-    Raises:
-        UserError: the file is missing, has another number of lines, or a letter that the dictionary lacks.
-    """
-    lines = parallel_lines(path, expected_lines)
-    rows = []
-    for number, line in enumerate(lines, start=1):
-        unknown = [letter for letter in line.split() if letter not in dictionary.indices]
-        if unknown:
-            raise UserError(
-                f"{path}, line {number}: the dictionary lacks the letter {unknown[0]!r}{_same_letter(unknown[0], dictionary)}; "
-                "add it to the dictionary and train again, or take it out of the transcript"
-            )
-        rows.append(torch.tensor([dictionary.indices[letter] for letter in line.split()], dtype=torch.int32))
-    return rows
-
-
-def _same_letter(letter: str, dictionary: Dictionary) -> str:
-    """What the dictionary has instead, where that is the same letter in different case or Unicode form."""
-    forms = (letter.lower(), letter.upper(), *(unicodedata.normalize(form, letter) for form in ("NFC", "NFD")))
-    found = next((form for form in forms if form != letter and form in dictionary.indices), None)
-    return "" if found is None else f", but has {found!r}: write the transcripts as those of the dictionary"
+    """One (L,) int32 tensor of letters per row of the manifest. Raises UserError as `read_letter_rows`."""
+    return read_letter_rows(path, expected_lines, dictionary.indices)

@@ -1,7 +1,6 @@
 """A fine-tuned checkpoint as what it is for: waveforms in, log-probabilities of letters out."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import List, Optional, Sequence, Tuple
 
 import numpy as np
@@ -11,13 +10,10 @@ from torch import Tensor, nn
 from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.checkpoint import load_checkpoint, load_speech_encoder_state
 from fairseq_birq.ctc import BirqCtcModel
-from fairseq_birq.data.text import text_lines
-from fairseq_birq.data.transcripts import WORD_BOUNDARY
+from fairseq_birq.data.transcripts import WORD_BOUNDARY, read_symbols
 from fairseq_birq.decoding import DECODERS
 from fairseq_birq.decoding.base import Decoder
 from fairseq_birq.errors import UserError
-
-SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's, before the letters; the first is the blank of CTC
 
 
 @dataclass
@@ -89,7 +85,7 @@ def load_recogniser(checkpoint, dictionary=None, device: Optional[str] = None) -
 def _letters(content, checkpoint, dictionary) -> List[str]:
     symbols = (content.get("task_state") or {}).get("symbols")
     if dictionary is not None:
-        given = read_letters(dictionary)
+        given = read_symbols(dictionary)
         if symbols is not None and list(symbols) != given:
             raise UserError(
                 f"{dictionary}: has other letters than checkpoint {checkpoint}; leave it out, the checkpoint's are used"
@@ -98,16 +94,3 @@ def _letters(content, checkpoint, dictionary) -> List[str]:
     if symbols is None:
         raise UserError(f"checkpoint {checkpoint} holds no letters: give the `dict.ltr.txt` of its training data as --dictionary")
     return list(symbols)
-
-
-def read_letters(path) -> List[str]:
-    """The symbols of a `dict.ltr.txt`, after fairseq's own four. Raises UserError where it is missing or malformed."""
-    letters = []
-    for number, line in text_lines(Path(path), "dictionary"):
-        symbol, _, count = line.rstrip().rpartition(" ")
-        if not symbol or not count.isdigit():
-            raise UserError(f"{path}, line {number}: must be `symbol count`, but is {line!r}")
-        letters.append(symbol)
-    if not letters:
-        raise UserError(f"{path}: has no letters")
-    return [*SPECIAL, *letters]

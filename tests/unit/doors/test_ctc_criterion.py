@@ -8,7 +8,8 @@ from torch import nn
 
 from fairseq_birq.ctc import CtcOutput
 from fairseq_birq.decoding import DECODERS
-from fairseq_birq.doors.ctc_criterion import BirqCtcCriterion, frames_needed
+from fairseq_birq.decoding.base import frames_needed
+from fairseq_birq.doors.ctc_criterion import BirqCtcCriterion
 
 SYMBOLS = ["<s>", "<pad>", "</s>", "<unk>", "a", "b", "|"]
 A, B, BOUNDARY, PAD = 4, 5, 6, 1

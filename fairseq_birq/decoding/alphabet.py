@@ -1,0 +1,27 @@
+"""The symbols that a fine-tuned model scores, and what they mean."""
+
+from typing import List, Sequence
+
+from torch import Tensor
+
+from fairseq_birq.data.transcripts import from_letters
+from fairseq_birq.decoding.greedy import GreedyDecoder
+
+
+class Alphabet:
+    """fairseq's four special symbols, the first of which is CTC's blank, and after them the letters of a `dict.ltr.txt`."""
+
+    blank, pad = 0, 1
+    no_letters = (1, 2, 3)
+
+    def __init__(self, symbols: Sequence[str]):
+        self.symbols: List[str] = list(symbols)
+        self.indices = {symbol: index for index, symbol in enumerate(self.symbols)}
+        self.greedy_decoder = GreedyDecoder(self.blank, self.no_letters)
+
+    def __len__(self):
+        return len(self.symbols)
+
+    def text(self, tokens: Tensor) -> str:
+        """Words of (L,) letters, separated by single spaces."""
+        return from_letters(self.symbols[token] for token in tokens.tolist())
