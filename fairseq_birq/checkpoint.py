@@ -7,7 +7,7 @@ import re
 import zipfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Dict, Iterable, Tuple, Union
+from typing import Dict, Iterable, List, Tuple, Union
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from fairseq_birq.config import BirqConfig, BirqCtcConfig
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.exported import is_huggingface_folder, read_huggingface_folder, read_safetensors
+from fairseq_birq.fairseq2_files import checkpoint_folder, read_run, step_files
 from fairseq_birq.settings import from_dict
 
 logger = logging.getLogger(__name__)
@@ -32,8 +33,9 @@ class DamagedCheckpoint(UserError):
 
 
 def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
-    """The content of a fairseq checkpoint, or of a folder of `birq-export --to huggingface`, on the CPU.
+    """The content of a fairseq checkpoint, of a run of fairseq2, or of a folder of `birq-export --to huggingface`, on the CPU.
 
+    path: of a run of fairseq2 its folder, whose newest step is read, or a `step_N` in it
     allowed: classes besides tensors and plain containers; what other code told torch to trust does not count
 
     Raises:
@@ -43,6 +45,13 @@ def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
     path = Path(path)
     if is_huggingface_folder(path):
         return read_huggingface_folder(path)
+    run = checkpoint_folder(path)
+    if run is not None:
+        return read_run(path, run, _read_file)
+    return _read_file(path, allowed)
+
+
+def _read_file(path: Path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
     require_checkpoint_file(path)
     try:
         _refuse_compression(path)
@@ -60,6 +69,19 @@ def load_checkpoint(path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
     if not isinstance(content, dict):
         raise UserError(f"checkpoint {path} holds a {type(content).__name__}, not a checkpoint's dict")
     return content
+
+
+def checkpoint_files(path) -> List[Path]:
+    """The files of weights that a checkpoint is read of: itself, or those of a step of fairseq2.
+
+    Raises:
+        UserError, DamagedCheckpoint: a look from outside tells that there is no checkpoint.
+    """
+    run = checkpoint_folder(path)
+    files = [Path(path)] if run is None else step_files(path, run)[1]
+    for file in files:
+        require_checkpoint_file(file)
+    return files
 
 
 def require_checkpoint_file(path: Path) -> None:

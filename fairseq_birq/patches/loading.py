@@ -13,7 +13,7 @@ from fairseq import checkpoint_utils
 from fairseq.distributed import utils as distributed_utils
 from omegaconf.errors import OmegaConfBaseException
 
-from fairseq_birq.checkpoint import MODELS, check_is_ours, load_checkpoint
+from fairseq_birq.checkpoint import MODELS, check_is_ours, checkpoint_files, load_checkpoint
 from fairseq_birq.errors import UserError, reports_user_errors
 from fairseq_birq.patches.replacing import replaced
 from fairseq_birq.patches.run_state import run_of
@@ -59,7 +59,8 @@ def _is_of_our_model(path) -> bool:
 
 @reports_user_errors
 def load(path, arg_overrides=None, load_on_all_ranks=False):
-    """fairseq's `load_checkpoint_to_cpu`, for local files; classes that the user told torch to trust are let in.
+    """fairseq's `load_checkpoint_to_cpu`, for local files and runs of fairseq2; classes that the user told torch to trust are
+    let in.
 
     Raises:
         UserError: as in `load_checkpoint`, or it is no checkpoint of fairseq.
@@ -69,7 +70,7 @@ def load(path, arg_overrides=None, load_on_all_ranks=False):
     with_targets_of_model(content)
     try:
         with replaced((torch, "load", lambda *args, **kwargs: content)):
-            return _fairseqs_load(path, arg_overrides, load_on_all_ranks)
+            return _fairseqs_load(str(checkpoint_files(path)[0]), arg_overrides, load_on_all_ranks)
     except (LookupError, TypeError, AttributeError, OmegaConfBaseException) as error:
         raise UserError(f"checkpoint {path} lacks what fairseq wants of a checkpoint: {error!r}") from None
 

@@ -3,6 +3,7 @@
 Every utterance runs whole, alone and in eval mode, so that its labels depend on neither batch nor shard.
 """
 
+import hashlib
 import shlex
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader
 
-from fairseq_birq.checkpoint import require_checkpoint_file
+from fairseq_birq.checkpoint import checkpoint_files
 from fairseq_birq.data import frame_labels
 from fairseq_birq.data.dataset import AudioDataset, raise_user_error
 from fairseq_birq.data.files import file_sha256
@@ -170,5 +171,5 @@ def _checkpoint_sha256(path) -> str:
     """Empty for labels of audio alone."""
     if path is None:
         return ""
-    require_checkpoint_file(Path(path))
-    return file_sha256(path)
+    sums = [file_sha256(file) for file in checkpoint_files(path)]
+    return sums[0] if len(sums) == 1 else hashlib.sha256("".join(sums).encode()).hexdigest()
