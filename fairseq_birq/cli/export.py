@@ -22,7 +22,7 @@ def main(argv=None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser("birq-export", description="The speech encoder of a checkpoint for other libraries")
-    parser.add_argument("checkpoint", help="of model birq or birq_ctc, or a folder of `--to huggingface`")
+    parser.add_argument("checkpoint", help="of model birq or birq_ctc, a run of fairseq2, or a folder of `--to huggingface`")
     parser.add_argument("out", help="folder to make; it must not be there yet")
     parser.add_argument(
         "--to",
@@ -30,7 +30,7 @@ def parser() -> argparse.ArgumentParser:
         choices=sorted(EXPORTS),
         help="huggingface: for AutoModel (log-Mel Conformer with its code, waveform Transformer as a HubertModel), of a "
         "fine-tuned checkpoint also for AutoModelForCTC and pipeline; onnx, s3prl (an upstream), safetensors with a loader "
-        "(log-Mel Conformer); what they write needs no fairseq",
+        "(log-Mel Conformer); what these write needs no fairseq. fairseq2, fairseq: the whole model as that side's checkpoint",
     )
     parser.add_argument("--data", help="of the model card: which speech was trained on, whose and how much")
     parser.add_argument("--licence", help="of the model card: the weights' licence, by Hugging Face's name, as cc-by-4.0")

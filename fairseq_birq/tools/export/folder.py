@@ -24,11 +24,12 @@ def export(checkpoint, out, to: str, **options) -> List[str]:
     content = load_checkpoint(checkpoint)
     cfg, state = settings_and_weights(content, checkpoint)
     encoder = speech_encoder_of(cfg, state, checkpoint)
-    partial = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    scratch = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    partial = scratch / out.name
     partial.mkdir(parents=True)
     try:
         EXPORTS[to](encoder, cfg, partial, content, **options)
         os.replace(partial, out)
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)
     return sorted(path.name for path in out.iterdir())
