@@ -10,10 +10,11 @@ def register(container) -> None:
 
     container: a `fairseq2.runtime.dependency.DependencyContainer`
     """
-    from fairseq_birq.fairseq2 import errors, families, optim
+    from fairseq_birq.fairseq2 import ctc_family, errors, families, optim
 
     if families.are_known(container):
         return
     families.register(container)
+    ctc_family.register(container)
     errors.register(container)
     optim.register(container)

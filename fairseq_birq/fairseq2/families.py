@@ -10,6 +10,7 @@ from fairseq2.runtime.config_registry import ConfigRegistrar
 from fairseq_birq.builders import compile_encoders
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.fairseq2 import archs
+from fairseq_birq.fairseq2.converting import convert_state
 from fairseq_birq.fairseq2.model import Fairseq2BirqModel, create_model
 
 BIRQ_FAMILY = "birq"
@@ -28,6 +29,7 @@ def register(container) -> None:
         BirqConfig,
         factory=create_model,
         supports_meta=False,  # projections and codebooks are drawn by numpy
+        state_dict_converter=convert_state,
         compiler=compile_model,
         fsdp_applier=apply_fsdp,
         layerwise_ac_applier=apply_layerwise_ac,
