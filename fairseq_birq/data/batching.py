@@ -31,6 +31,10 @@ class BatchesByLength(Dataset):
     def set_epoch(self, epoch: int) -> None:
         raise NotImplementedError
 
+    def num_tokens_vec(self, indices) -> np.ndarray:
+        """Samples of each of `indices`."""
+        raise NotImplementedError
+
     def num_tokens(self, index):
         return int(self.num_tokens_vec(np.array([index]))[0])
 
