@@ -1,6 +1,7 @@
 """The quantizer's time and memory beside other implementations: 6,400 frames of 320 dimensions, codes of 16.
 
     python benchmarks/quantizer.py     both sizes: N = 1, V = 8192 and N = 18, V = 4096; under three minutes
+    python benchmarks/quantizer.py --beside OLD_CHECKOUT     the quantizer of another checkout too, version 0.1.0 or later
 
 Times in turns, memory in a process each. "bare" rows are lower bounds that return no codes or miss ties; SpeechBrain's
 quantizer has one codebook, so N of them run in turn; best-rq-pytorch uses vector-quantize-pytorch's.
@@ -8,6 +9,7 @@ quantizer has one codebook, so N of them run in turn; best-rq-pytorch uses vecto
 
 import argparse
 import importlib.util
+import sys
 from pathlib import Path
 
 import torch
@@ -22,6 +24,30 @@ def ours(num_codebooks, codebook_size):
     from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 
     return RandomProjectionQuantizer(INPUT_DIM, codebook_size, CODEBOOK_DIM, num_codebooks, seed=1).nearest
+
+
+def of_checkout(folder):
+    """As `ours`, of the package in another folder; its modules are put aside again."""
+
+    def build(num_codebooks, codebook_size):
+        own = _taken_out()
+        sys.path.insert(0, str(folder))
+        try:
+            try:
+                module = importlib.import_module("fairseq_birq.objective.quantizer")
+            except ModuleNotFoundError:  # version 0.1.0
+                module = importlib.import_module("fairseq_birq.quantizer")
+        finally:
+            sys.path.remove(str(folder))
+            _taken_out()
+            sys.modules.update(own)
+        return module.RandomProjectionQuantizer(INPUT_DIM, codebook_size, CODEBOOK_DIM, num_codebooks, seed=1).nearest
+
+    return build
+
+
+def _taken_out():
+    return {name: sys.modules.pop(name) for name in list(sys.modules) if name.partition(".")[0] == "fairseq_birq"}
 
 
 def speechbrain(num_codebooks, codebook_size):
@@ -105,7 +131,8 @@ CONTENDERS = {
 def make(name, num_codebooks, codebook_size, frames):
     """A call of one contender on all frames, after one on a few that loads every library."""
     torch.manual_seed(0)
-    nearest = CONTENDERS[name](num_codebooks, codebook_size)
+    build = CONTENDERS[name] if name in CONTENDERS else of_checkout(name)
+    nearest = build(num_codebooks, codebook_size)
     x = torch.randn(frames, INPUT_DIM)
     nearest(x[:8])
     return lambda: nearest(x)
@@ -115,6 +142,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=9, help="turns per row, 2 where one takes over 1 s (default: 9)")
     parser.add_argument("--frames", type=int, default=FRAMES, help="frames to quantize (default: 6400)")
+    parser.add_argument("--beside", metavar="FOLDER", help="another checkout of this repository, measured too")
     parser.add_argument("--worker", nargs="+", metavar=("KIND", "NAME"), help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.worker:
@@ -123,8 +151,11 @@ def main():
         with torch.no_grad():
             turns = dict(rounds=rounds, slow_rounds=2, slow_seconds=1.0)
             return work(kind, names, lambda name: make(name, num_codebooks, codebook_size, frames), **turns)
+    beside = arguments.beside and str(Path(arguments.beside).resolve())
+    if beside and not (Path(beside) / "fairseq_birq" / "__init__.py").exists():
+        parser.error(f"--beside {arguments.beside}: no fairseq_birq/ there")
     for size in SIZES:
-        rows = measure_rows(__file__, list(CONTENDERS), *size, arguments.frames, arguments.rounds)
+        rows = measure_rows(__file__, [*CONTENDERS, *([beside] if beside else [])], *size, arguments.frames, arguments.rounds)
         report(rows, *size, arguments.frames)
 
 
