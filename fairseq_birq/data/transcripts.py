@@ -1,9 +1,9 @@
-"""Transcripts as the files of fairseq's speech recipes: `.wrd`, `.ltr` and `dict.ltr.txt`."""
+"""Transcripts as the files of fairseq's speech recipes: `.wrd`, `.ltr` and `dict.ltr.txt`; and what their symbols mean."""
 
 import unicodedata
 from collections import Counter
 from pathlib import Path
-from typing import Dict, Iterable, List, Sequence
+from typing import Collection, Dict, Iterable, List, Optional, Sequence
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from fairseq_birq.data.text import text_lines
 from fairseq_birq.errors import UserError
 
 WORD_BOUNDARY = "|"
+WORD_BEGIN = "\u2581"  # SentencePiece's mark
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")  # fairseq's, before the letters; the first is the blank of CTC
 
 
@@ -25,6 +26,35 @@ def to_letters(text: str) -> str:
 def from_letters(letters: Iterable[str]) -> str:
     """The text of letters, words separated by single spaces: what `to_letters` undoes."""
     return " ".join("".join(letters).replace(WORD_BOUNDARY, " ").split())
+
+
+def are_subwords(symbols: Collection[str]) -> bool:
+    """Whether a dictionary has SentencePiece's units, which mark where words begin, and not letters, with `|` after words."""
+    return WORD_BOUNDARY not in symbols and any(symbol.startswith(WORD_BEGIN) for symbol in symbols)
+
+
+def from_subwords(units: Iterable[str]) -> str:
+    """The text of SentencePiece's units, words separated by single spaces."""
+    return " ".join("".join(units).replace(WORD_BEGIN, " ").split())
+
+
+def text_of(symbols: Iterable[str], subwords: bool) -> str:
+    return from_subwords(symbols) if subwords else from_letters(symbols)
+
+
+def words_in(symbols: Sequence[str], subwords: bool) -> List[List[int]]:
+    """Of every word the places of its symbols; the `|` after a word is none of them."""
+    groups: List[List[int]] = []
+    inside = False
+    for place, symbol in enumerate(symbols):
+        if not subwords and symbol == WORD_BOUNDARY:
+            inside = False
+            continue
+        if not inside or (subwords and symbol.startswith(WORD_BEGIN)):
+            groups.append([])
+        groups[-1].append(place)
+        inside = True
+    return groups
 
 
 def write_transcripts(folder, split: str, texts: Sequence[str]) -> None:
@@ -79,5 +109,45 @@ def _same_letter(letter: str, indices) -> str:
 
 
 def foreign_letters(path, expected_lines: int, indices: Dict[str, int]) -> Counter:
-    """How often each letter that is none of the symbols stands in a file of letters."""
-    return Counter(letter for line in parallel_lines(path, expected_lines) for letter in line.split() if letter not in indices)
+    """How often each letter that is none of the symbols stands in a file of letters.
+
+    Raises:
+        UserError: as `read_letter_rows` but for such letters; or the file has letters where the symbols are subword units, or
+            the other way round: the same words, but no symbol would be right.
+    """
+    lines = parallel_lines(path, expected_lines)
+    found = Counter(letter for line in lines for letter in line.split())
+    if are_subwords(indices) and WORD_BOUNDARY in found:
+        raise UserError(
+            f"{path} has letters, but the checkpoint writes subword units: name transcripts in its units, as --labels spm "
+            "(`birq-subwords DATA --model SPM.model` makes them)"
+        )
+    if not are_subwords(indices) and are_subwords(found):
+        raise UserError(f"{path} has subword units, but the checkpoint writes letters: name transcripts in them (--labels ltr)")
+    return Counter({letter: count for letter, count in found.items() if letter not in indices})
+
+
+def read_unit_scores(path, units: Sequence[str]) -> Optional[List[float]]:
+    """Log-probabilities of a dictionary's subword units, of the model beside it; None where there is none.
+
+    path: `<name>.vocab`, which `birq-subwords` writes: `unit<TAB>score` lines
+
+    Raises:
+        UserError: the file is malformed, or has other units.
+    """
+    if not Path(path).is_file():
+        return None
+    scores = {}
+    for number, line in text_lines(path, "vocabulary"):
+        unit, _, score = line.partition("\t")
+        try:
+            scores[unit] = float(score)
+        except ValueError:
+            raise UserError(f"{path}, line {number}: must be `unit<TAB>score`, but is {line!r}") from None
+    scores.pop("<unk>", None)
+    if list(scores) != list(units):
+        raise UserError(
+            f"{path} has other units than the dictionary beside it ({len(scores)} and {len(units)}): model and dictionary do not "
+            "belong together; make both again by `birq-subwords`"
+        )
+    return list(scores.values())

@@ -4,12 +4,12 @@ from typing import List, Sequence
 
 from torch import Tensor
 
-from fairseq_birq.data.transcripts import from_letters
+from fairseq_birq.data.transcripts import are_subwords, text_of
 from fairseq_birq.decoding.greedy import GreedyDecoder
 
 
 class Alphabet:
-    """fairseq's four special symbols, the first of which is CTC's blank, and after them the letters of a `dict.ltr.txt`."""
+    """fairseq's four special symbols, the first of which is CTC's blank, and after them letters or subword units."""
 
     blank, pad = 0, 1
     no_letters = (1, 2, 3)
@@ -17,11 +17,12 @@ class Alphabet:
     def __init__(self, symbols: Sequence[str]):
         self.symbols: List[str] = list(symbols)
         self.indices = {symbol: index for index, symbol in enumerate(self.symbols)}
+        self.has_subwords = are_subwords(self.symbols)
         self.greedy_decoder = GreedyDecoder(self.blank, self.no_letters)
 
     def __len__(self):
         return len(self.symbols)
 
     def text(self, tokens: Tensor) -> str:
-        """Words of (L,) letters, separated by single spaces."""
-        return from_letters(self.symbols[token] for token in tokens.tolist())
+        """Words of (L,) symbols, separated by single spaces."""
+        return text_of((self.symbols[token] for token in tokens.tolist()), self.has_subwords)

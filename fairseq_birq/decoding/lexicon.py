@@ -15,8 +15,9 @@ from fairseq_birq.errors import UserError
 logger = logging.getLogger(__name__)
 
 INSTALL_HINT = "the lexicon decoder needs flashlight-text and KenLM: pip install 'fairseq_birq[decode]'"
-_NO_WORD = "<no such word>"  # with spaces, so that no language model has it
+NO_WORD = "<no such word>"  # with spaces, so that no language model has it
 _EXAMPLES = 5
+SPELLING = "word<TAB>l e t t e r s |"
 LONGEST_SPELLING = 1000  # flashlight-text goes down a word letter by letter on the stack
 
 
@@ -56,25 +57,17 @@ class LexiconDecoder(Decoder):
         beam_threshold: float = 50.0,
         nbest: int = 1,
     ):
-        flashlight = _import_flashlight()
-        if beam < 1 or nbest < 1:
-            raise UserError(f"`--beam` and `--nbest` must be at least 1, but are {beam} and {nbest}")
-        if beam_size_token < 0 or beam_threshold <= 0:
-            raise UserError(
-                f"`--beam-size-token` must be at least 0 and `--beam-threshold` above 0, but are {beam_size_token} and "
-                f"{beam_threshold}"
-            )
-        if nbest > beam:
-            raise UserError(f"`--nbest` is {nbest}, but `--beam` {beam} keeps no more hypotheses than that; raise it")
+        flashlight = import_flashlight()
+        check_beam(beam, nbest, beam_size_token, beam_threshold)
         indices = {symbol: index for index, symbol in enumerate(symbols)}
         if word_boundary not in indices:
             raise UserError(f"the dictionary lacks {word_boundary!r}, the word boundary that the lexicon decoder needs")
         self.blank, self.boundary, self.nbest = blank, indices[word_boundary], nbest
         self.vocabulary_size = len(symbols)
         spellings = read_lexicon(lexicon, indices)
-        self.words = flashlight.Dictionary(list(spellings) + [w for w in ["<unk>", _NO_WORD] if w not in spellings])
+        self.words = flashlight.Dictionary(list(spellings) + [w for w in ["<unk>", NO_WORD] if w not in spellings])
         self.words.set_default_index(self.words.get_index("<unk>"))
-        model = _load_language_model(flashlight, kenlm, self.words)
+        model = load_language_model(flashlight, kenlm, self.words)
         if kenlm:
             report_missing_words(list(spellings), missing_words(kenlm, list(spellings), model, self.words), lexicon, kenlm)
         options = flashlight.LexiconDecoderOptions(
@@ -126,15 +119,28 @@ class LexiconDecoder(Decoder):
         return replace(found, **of_symbols)
 
 
-def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:
-    """Spellings of each word as dictionary indices. indices: symbol -> index.
+def check_beam(beam: int, nbest: int, beam_size_token: int, beam_threshold: float) -> None:
+    """Raises UserError for a number that is out of range."""
+    if beam < 1 or nbest < 1:
+        raise UserError(f"`--beam` and `--nbest` must be at least 1, but are {beam} and {nbest}")
+    if beam_size_token < 0 or beam_threshold <= 0:
+        raise UserError(
+            f"`--beam-size-token` must be at least 0 and `--beam-threshold` above 0, but are {beam_size_token} and "
+            f"{beam_threshold}"
+        )
+    if nbest > beam:
+        raise UserError(f"`--nbest` is {nbest}, but `--beam` {beam} keeps no more hypotheses than that; raise it")
+
+
+def read_lexicon(path, indices: Dict[str, int], form: str = SPELLING) -> Dict[str, List[List[int]]]:
+    """Spellings of each word as dictionary indices. indices: symbol -> index; form: of a line, for messages.
 
     Raises:
         UserError: the file is missing, empty or not UTF-8, or a line has no spelling, a very long one, or a letter that the
             dictionary lacks.
     """
     if not path or not Path(path).is_file():
-        raise UserError(f"lexicon {path} does not exist; give a file of `word<TAB>l e t t e r s |` lines as --lexicon")
+        raise UserError(f"lexicon {path} does not exist; give a file of `{form}` lines as --lexicon")
     spellings: Dict[str, List[List[int]]] = {}
     foreign: Dict[str, str] = {}  # letter that the dictionary lacks -> its first line
     lines_with_foreign, num_lines = 0, 0
@@ -144,7 +150,7 @@ def read_lexicon(path, indices: Dict[str, int]) -> Dict[str, List[List[int]]]:
         num_lines += 1
         word, *letters = line.split()
         if not letters:
-            raise UserError(f"{path}, line {number}: {word!r} has no spelling; write `word<TAB>l e t t e r s |`")
+            raise UserError(f"{path}, line {number}: {word!r} has no spelling; write `{form}`")
         if len(letters) > LONGEST_SPELLING:
             raise UserError(
                 f"{path}, line {number}: {word[:50]!r} has {len(letters)} letters, more than {LONGEST_SPELLING}; remove it"
@@ -181,7 +187,7 @@ def missing_words(path, words: Sequence[str], model, dictionary) -> List[str]:
     def score(word):
         return model.score(start, dictionary.get_index(word))[1]
 
-    unknown = score(_NO_WORD)
+    unknown = score(NO_WORD)
     return [word for word in words if score(word) == unknown]
 
 
@@ -225,7 +231,7 @@ class _Flashlight(NamedTuple):
     ZeroLM: type
 
 
-def _import_flashlight() -> _Flashlight:
+def import_flashlight() -> _Flashlight:
     try:
         from flashlight.lib.text import decoder
         from flashlight.lib.text.decoder.kenlm import KenLM
@@ -241,7 +247,7 @@ def _said(error) -> str:
     return " ".join(str(error).rpartition("Exception.")[2].split()) or repr(error)
 
 
-def _load_language_model(flashlight, path, words):
+def load_language_model(flashlight, path, words):
     if not path:
         return flashlight.ZeroLM()
     if not Path(path).is_file():

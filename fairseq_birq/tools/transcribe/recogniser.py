@@ -1,4 +1,4 @@
-"""A fine-tuned checkpoint as what it is for: waveforms in, log-probabilities of letters out."""
+"""A fine-tuned checkpoint as what it is for: waveforms in, log-probabilities of letters or subword units out."""
 
 from dataclasses import dataclass
 from typing import List, Optional, Sequence, Tuple
@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from fairseq_birq.builders import build_speech_encoder
 from fairseq_birq.checkpoint import load_checkpoint, load_speech_encoder_state
 from fairseq_birq.ctc import BirqCtcModel
-from fairseq_birq.data.transcripts import WORD_BOUNDARY, read_symbols
-from fairseq_birq.decoding import DECODERS
+from fairseq_birq.data.transcripts import read_symbols
+from fairseq_birq.decoding import DECODERS, lexicon_decoder
 from fairseq_birq.decoding.base import Decoder
 from fairseq_birq.errors import UserError
 
@@ -43,10 +43,10 @@ class Recogniser:
         return output.logits.float().log_softmax(-1), (~output.padding_mask).sum(1)
 
     def decoder(self, **of_lexicon) -> Decoder:
-        """Greedy, or with `lexicon` and the other arguments of `LexiconDecoder`."""
+        """Greedy, or with `lexicon` and the other arguments of its decoder."""
         if not of_lexicon.get("lexicon"):
             return DECODERS["greedy"](0, forbidden=(1, 2, 3))
-        return DECODERS["lexicon"](self.symbols, blank=0, word_boundary=WORD_BOUNDARY, **of_lexicon)
+        return lexicon_decoder(self.symbols, 0, **of_lexicon)
 
 
 def load_recogniser(checkpoint, dictionary=None, device: Optional[str] = None) -> Recogniser:

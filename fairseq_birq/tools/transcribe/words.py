@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import List, Sequence
 
-from fairseq_birq.data.transcripts import WORD_BOUNDARY
+from fairseq_birq.data.transcripts import WORD_BEGIN, are_subwords, words_in
 from fairseq_birq.decoding.base import Hypothesis
 
 
@@ -46,14 +46,13 @@ class Failure:
 
 def words_of(found: Hypothesis, symbols: Sequence[str], frame_seconds: float, offset_s: float, seconds: float) -> List[Word]:
     """Words of a piece that begins at `offset_s` of its recording and is `seconds` long."""
-    groups, group = [], []
-    for index, token in enumerate(found.tokens.tolist()):
-        if symbols[token] != WORD_BOUNDARY:
-            group.append(index)
-        elif group:
-            groups, group = [*groups, group], []
-    groups += [group] if group else []
-    texts = ["".join(symbols[int(found.tokens[index])] for index in group) for group in groups]
+    spelt = [symbols[token] for token in found.tokens.tolist()]
+    subwords = are_subwords(symbols)
+    groups = words_in(spelt, subwords)
+    texts = ["".join(spelt[place] for place in group) for group in groups]
+    if subwords:
+        texts = [text.replace(WORD_BEGIN, "") for text in texts]
+        groups, texts = [group for group, text in zip(groups, texts) if text], [text for text in texts if text]
     if found.words is not None and len(found.words) == len(groups):
         texts = found.words  # a lexicon's words need not be spelt as they are written
     return [_word(text, found, group, frame_seconds, offset_s, seconds) for text, group in zip(texts, groups)]
