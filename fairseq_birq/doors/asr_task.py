@@ -1,4 +1,4 @@
-"""Door: task `birq_asr`. Waveforms with letters, and what `fairseq-generate` needs to decode and score them."""
+"""Door: task `birq_asr`. Waveforms with letters or subword units, and what `fairseq-generate` needs to decode and score them."""
 
 import logging
 from dataclasses import fields
@@ -14,8 +14,8 @@ from torch import Tensor
 from fairseq_birq.config import AsrTaskConfig
 from fairseq_birq.data.manifest import read_manifest
 from fairseq_birq.data.text import ENCODING
-from fairseq_birq.data.transcripts import WORD_BOUNDARY, foreign_letters, from_letters, read_letter_rows
-from fairseq_birq.decoding import DECODERS
+from fairseq_birq.data.transcripts import are_subwords, foreign_letters, read_letter_rows, read_unit_scores, text_of
+from fairseq_birq.decoding import DECODERS, lexicon_decoder
 from fairseq_birq.decoding.errors import count_errors
 from fairseq_birq.decoding.generator import CtcGenerator
 from fairseq_birq.decoding.options import OF_LEXICON, choose_decoder, refuse_foreign_options
@@ -54,14 +54,19 @@ class AsrTask(AudioTask):
         self.batches_left = None
         self.is_trained = False  # or validated: there is a criterion, which needs transcripts
         self.is_decoded = False
+        self.unit_scores = None  # of subword units, for exports
         self.letters_of_checkpoint = False
 
     @classmethod
     @reports_user_errors
     def setup_task(cls, cfg, **kwargs):
         """Without a dictionary in `data`, the letters are those of the checkpoint that is loaded next."""
-        path = Path(cfg.data).absolute() / f"dict.{cfg.labels}.txt"
-        return cls(cfg, read_dictionary(path) if path.exists() else LetterDictionary())
+        folder = Path(cfg.data).absolute()
+        path = folder / f"dict.{cfg.labels}.txt"
+        task = cls(cfg, read_dictionary(path) if path.exists() else LetterDictionary())
+        if task.dictionary.has_subwords:
+            task.unit_scores = read_unit_scores(folder / f"{cfg.labels}.vocab", task.symbols[task.dictionary.nspecial :])
+        return task
 
     def build_criterion(self, cfg, *args, **kwargs):
         self.is_trained = True
@@ -158,8 +163,7 @@ class AsrTask(AudioTask):
             return CtcGenerator(self.greedy_decoder, to_strip)
         if options["kenlm"] and options["lm_weight"] == 0:
             logger.warning("the language model has no influence: --lm-weight is 0")
-        decoder = DECODERS["lexicon"](self.symbols, blank=self.blank, word_boundary=WORD_BOUNDARY, **options)
-        return CtcGenerator(decoder, to_strip)
+        return CtcGenerator(lexicon_decoder(self.symbols, self.blank, **options), to_strip)
 
     def inference_step(self, generator, models, sample, *args, **kwargs):
         """n-best lists as fairseq-generate wants them; logs WER and CER after the last batch, where there are transcripts."""
@@ -176,11 +180,11 @@ class AsrTask(AudioTask):
         return nbest_lists
 
     def text(self, tokens: Tensor) -> str:
-        """Words of (L,) letters, separated by single spaces."""
-        return from_letters(self.dictionary[token] for token in tokens.tolist())
+        """Words of (L,) symbols, separated by single spaces."""
+        return text_of((self.dictionary[token] for token in tokens.tolist()), self.dictionary.has_subwords)
 
     def state_dict(self):
-        return {"symbols": self.symbols}
+        return {"symbols": self.symbols, **({"unit_scores": self.unit_scores} if self.unit_scores else {})}
 
     @reports_user_errors
     def load_state_dict(self, state_dict):
@@ -191,6 +195,7 @@ class AsrTask(AudioTask):
         """
         symbols = state_dict.get("symbols")
         if symbols is None or symbols == self.symbols:
+            self.unit_scores = self.unit_scores or state_dict.get("unit_scores")
             self.letters_of_checkpoint = self.letters_of_checkpoint or symbols is not None
             return
         listed = f"Its letters are: {' '.join(symbols[self.dictionary.nspecial :])}"
@@ -205,31 +210,43 @@ class AsrTask(AudioTask):
             logger.info(f"the letters of the checkpoint are used, not those of {self._dictionary_path()}. {listed}")
         self.letters_of_checkpoint = True
         self.dictionary.become(symbols)
-        self.symbols = list(symbols)
+        self.symbols, self.unit_scores = list(symbols), state_dict.get("unit_scores")
 
     def _dictionary_path(self) -> Path:
         return Path(self.cfg.data).absolute() / f"dict.{self.cfg.labels}.txt"
 
 
 class LetterDictionary(Dictionary):
-    """A dictionary of letters that writes words, so that what fairseq-generate prints and scores are words in any case.
+    """A dictionary of letters or subword units that writes words: fairseq-generate prints and scores words in any case.
 
     fairseq writes letters unless it is told `--post-process letter`, and its last line would be an error rate of letters that
     is called WER.
     """
 
     writes_words = True  # patches/scoring.py looks for it
+    has_subwords = False
 
     @reports_user_errors
     def string(self, tensor, bpe_symbol=None, *args, **kwargs):
-        """As in fairseq, but `None`, its default, means "letter". Raises UserError for other kinds of post-processing."""
-        if bpe_symbol not in (None, "letter"):
-            raise UserError(f"`--post-process {bpe_symbol}` does not fit letters; leave it out, or write `--post-process letter`")
-        return " ".join(super().string(tensor, "letter", *args, **kwargs).split())
+        """As in fairseq, but `None`, its default, means "letter" or "sentencepiece", whichever the symbols are.
+
+        Raises:
+            UserError: a kind of post-processing does not fit the symbols.
+        """
+        fits = "sentencepiece" if self.has_subwords else "letter"
+        if bpe_symbol not in (None, fits):
+            units = "subword units" if self.has_subwords else "letters"
+            raise UserError(f"`--post-process {bpe_symbol}` does not fit {units}; leave it out, or write `--post-process {fits}`")
+        return " ".join(super().string(tensor, fits, *args, **kwargs).split())
 
     def become(self, symbols) -> None:
         """These symbols in their order, in place: fairseq-generate holds on to this object."""
         self.symbols, self.count, self.indices = list(symbols), [1] * len(symbols), {s: i for i, s in enumerate(symbols)}
+        self.settle()
+
+    def settle(self) -> None:
+        """See of which kind the symbols are. What is added later, by transcripts or by scoring, does not change it."""
+        self.has_subwords = are_subwords(self.symbols)
 
 
 def _items(args):
@@ -250,7 +267,7 @@ def read_dictionary(path) -> Dictionary:
         UserError: the file is missing, empty or malformed.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such dictionary; `birq-manifest FOLDER OUT --transcripts FILE` writes it")
+        raise UserError(f"{path}: no such dictionary; `birq-manifest FOLDER OUT --transcripts FILE` writes that of letters")
     try:
         with open(path, encoding=ENCODING) as file:
             dictionary = LetterDictionary.load(file)
@@ -258,6 +275,7 @@ def read_dictionary(path) -> Dictionary:
         raise UserError(f"{path}: must have lines of `symbol count`: {error}") from None
     if len(dictionary) == dictionary.nspecial:
         raise UserError(f"{path}: has no letters")
+    dictionary.settle()
     return dictionary
 
 

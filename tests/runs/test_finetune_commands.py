@@ -135,3 +135,32 @@ def test_mistakes_end_with_one_line_and_exit_status_2(run, repository):
     assert "nowhere.txt does not exist" in output and "Traceback" not in output
     output = train(repository, run, f"model.pretrained_path={run}/pretrained.pt", f"hydra.run.dir={run}/2", status=2)
     assert "pretrained.pt does not exist" in output and "Traceback" not in output
+
+
+UNITS = {"a": "▁a", "cab": "▁c ab", "bad": "▁b ad", "dad": "▁d ad"}
+
+
+def test_subword_units_in_training_decoding_and_with_a_lexicon(run, repository, tmp_path):
+    """As `birq-subwords` writes them, but written by hand: SentencePiece need not be there."""
+    data, names = run / "data", sorted({unit for spelt in UNITS.values() for unit in spelt.split()})
+    for split in ("train", "valid", "test"):
+        lines = [" ".join(UNITS[word] for word in text.split()) for text in TEXTS]
+        (data / f"{split}.spm").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    (data / "dict.spm.txt").write_text("".join(f"{unit} 1\n" for unit in names), encoding="utf-8")
+    (data / "lexicon.spm.txt").write_text("".join(f"{word}\t{spelt}\n" for word, spelt in UNITS.items()), encoding="utf-8")
+    (tmp_path / "data").symlink_to(data)
+    log = train(repository, tmp_path, "task.labels=spm", "model.upsample=1")
+    rates = [float(rate) for rate in re.findall(r'"valid_wer": "([\d.]+)"', log)]
+    assert len(rates) == 5 and re.search(r'"valid_best_wer": "([\d.]+)"', log)
+    checkpoint = torch.load(str(tmp_path / "model" / "checkpoint_best.pt"), map_location="cpu", weights_only=True)
+    assert checkpoint["task_state"]["symbols"][4:] == names and len(checkpoint["model"]["output.bias"]) == 4 + len(names)
+
+    options = ("--labels", "spm", "--lexicon", data / "lexicon.spm.txt", "--word-score", 4, "--beam", 50, "--nbest", 3)
+    output = generate(repository, tmp_path, *options, post_process=("--post-process", "sentencepiece"))
+    assert {row: texts[0] for row, texts in printed(output, "T").items()} == dict(enumerate(TEXTS))
+    guesses = printed(output, "D")
+    assert len(guesses) == len(TEXTS) and all(len(texts) == 3 for texts in guesses.values())
+    words = {word for texts in guesses.values() for text in texts for word in text.split()}
+    assert words and words <= set(UNITS)
+    rate = float(re.search(r"Generate test with beam=50: WER: ([\d.]+)", output).group(1))
+    assert rate == pytest.approx(word_error_rate(output), abs=0.01)

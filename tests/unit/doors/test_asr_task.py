@@ -305,3 +305,71 @@ def test_shards_of_a_decoding_job_share_its_utterances(folder):
         shares.append([batch["id"].item() for batch in iterator.next_epoch_itr(shuffle=False) if batch])
         task.dataset_to_epoch_iter.clear()  # another process has a task of its own
     assert sorted(sum(shares, [])) == [0, 1, 2] and all(shares)
+
+
+UNITS = ["▁a ▁c ab", "▁bad ▁d ad", "▁a ▁bad ▁c ab"]
+
+
+@pytest.fixture
+def subwords(folder):
+    """The corpus in subword units, as birq-subwords writes them."""
+    symbols = sorted({unit for line in UNITS for unit in line.split()})
+    (folder / "train.spm").write_text("".join(f"{line}\n" for line in UNITS))
+    (folder / "dict.spm.txt").write_text("".join(f"{symbol} 1\n" for symbol in symbols))
+    (folder / "spm.vocab").write_text("<unk>\t0\n" + "".join(f"{symbol}\t-{row}.5\n" for row, symbol in enumerate(symbols)))
+    return folder
+
+
+@pytest.mark.parametrize("option", [None, "sentencepiece"])
+def test_subword_units_are_printed_and_scored_as_words(subwords, option):
+    task = make_task(subwords, labels="spm")
+    task.load_dataset("train")
+    rows = task.dataset("train").letters
+    assert [task.text(row) for row in rows] == [task.dictionary.string(row, option) for row in rows] == TEXTS
+    assert post_process(UNITS[2], "sentencepiece") == TEXTS[2]
+
+
+@pytest.mark.parametrize("wrong", ["letter", "subword_nmt"])
+def test_post_processing_that_does_not_fit_subword_units(subwords, caplog, wrong):
+    said = f"`--post-process {wrong}` does not fit subword units; leave it out, or write `--post-process sentencepiece`"
+    stops_with(caplog, said, make_task(subwords, labels="spm").dictionary.string, torch.tensor([4]), wrong)
+
+
+def test_a_checkpoint_holds_its_subword_units_with_their_scores(subwords):
+    task = make_task(subwords, labels="spm")
+    assert task.state_dict() == {"symbols": task.symbols, "unit_scores": [-0.5, -1.5, -2.5, -3.5, -4.5, -5.5]}
+    (subwords / "spm.vocab").unlink()  # units that another program made
+    other = make_task(subwords, labels="spm")
+    assert other.state_dict() == {"symbols": task.symbols}
+    other.load_state_dict(task.state_dict())
+    assert other.state_dict() == task.state_dict()
+    assert "unit_scores" not in make_task(subwords).state_dict()
+
+
+def test_a_model_of_other_subword_units_than_the_dictionary(subwords, caplog):
+    (subwords / "spm.vocab").write_text("<unk>\t0\n▁a\t-1\n")
+    stops_with(caplog, "spm.vocab has other units than the dictionary beside it (1 and 6)", make_task, subwords, labels="spm")
+    (subwords / "spm.vocab").write_text("<unk>\t0\n▁a b\n")
+    stops_with(caplog, "spm.vocab, line 2: must be `unit<TAB>score`", make_task, subwords, labels="spm")
+
+
+def test_transcripts_in_other_units_than_the_checkpoint_s(subwords, caplog):
+    letters, units = make_task(subwords).state_dict(), make_task(subwords, labels="spm").state_dict()
+    task = make_task(subwords)
+    task.load_state_dict(units)
+    task.build_model(ctc_config(), from_checkpoint=True)
+    stops_with(caplog, "train.ltr has letters, but the checkpoint writes subword units: name", task.load_dataset, "train")
+    task = make_task(subwords, labels="spm")
+    task.load_state_dict(letters)
+    task.build_model(ctc_config(), from_checkpoint=True)
+    stops_with(caplog, "train.spm has subword units, but the checkpoint writes letters", task.load_dataset, "train")
+
+
+def test_a_character_without_a_unit(subwords, caplog):
+    (subwords / "train.spm").write_text("▁a\n▁c x\n▁a\n")
+    task = make_task(subwords, labels="spm")
+    stops_with(caplog, "train.spm, line 2: the dictionary lacks the letter 'x'", task.load_dataset, "train")
+    task.build_model(ctc_config(), from_checkpoint=True)
+    task.load_dataset("train")
+    assert "'x' (1 times); each of them counts as an error" in caplog.text
+    assert task.text(task.dataset("train").letters[1]) == "cx"
