@@ -72,7 +72,10 @@ def _letters(path: Path) -> dict:
     if not (path / "vocab.json").is_file():
         return {}
     numbers = json.loads((path / "vocab.json").read_text(encoding="utf-8"))
-    return {"task_state": {"symbols": renamed_symbols(sorted(numbers, key=numbers.__getitem__))}}
+    symbols = renamed_symbols(sorted(numbers, key=numbers.__getitem__))
+    scores = json.loads((path / "tokenizer_config.json").read_text(encoding="utf-8")).get("unit_scores")
+    of_units = {"unit_scores": [scores[symbol] for symbol in symbols if symbol in scores]} if scores else {}
+    return {"task_state": {"symbols": symbols, **of_units}}
 
 
 def renamed_symbols(symbols: List[str]) -> List[str]:

@@ -7,9 +7,10 @@ package. transformers has no layers like the Conformer's: it runs ours, which li
 
 import json
 from pathlib import Path
-from typing import List
+from typing import Dict, List, Optional
 
 from fairseq_birq import __version__
+from fairseq_birq.data.transcripts import are_subwords
 from fairseq_birq.errors import UserError
 from fairseq_birq.exported import renamed_symbols
 from fairseq_birq.settings import to_dict
@@ -18,20 +19,21 @@ from fairseq_birq.tools.export.hubert import hubert_config, hubert_tensors
 from fairseq_birq.tools.export.model_card import LICENCE, model_card
 from fairseq_birq.tools.export.safetensors import described, save_tensors
 
-_CODE = "tools.export.remote_code.modeling_birq"
+_CODE = "tools.export.remote_code."
 _CLASSES = {
     "AutoConfig": "configuration_birq.BirqConfig",
     "AutoModel": "modeling_birq.BirqModel",
     "AutoModelForCTC": "modeling_birq.BirqForCTC",
 }
+_NUM_SPECIAL = 4  # fairseq's own symbols, before letters or units
 _TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
-_SUBWORD = "\u2581"  # SentencePiece's mark
 
 
 def write_huggingface(encoder, cfg, out, checkpoint, data: str = "", licence: str = "") -> None:
     """`config.json`, `preprocessor_config.json`, `model.safetensors` and the model card in the folder `out`.
 
-    A Conformer's folder also holds its code; that of a fine-tuned checkpoint the output layer and the tokenizer.
+    A Conformer's folder also holds its code; that of a fine-tuned checkpoint the output layer and the tokenizer, whose code is
+    there for subword units (transformers has a tokenizer of letters).
 
     Args:
         encoder: a `SpeechEncoder`.
@@ -44,19 +46,20 @@ def write_huggingface(encoder, cfg, out, checkpoint, data: str = "", licence: st
     """
     out, is_conformer = Path(out), _is_conformer(cfg)
     symbols = letters_of(checkpoint)
+    scores = unit_scores_of(checkpoint, symbols)
     if symbols and not is_conformer and cfg.upsample != 1:
         raise UserError(f"a waveform Transformer with `model.upsample: {cfg.upsample}` is no HubertForCTC, which has 1")
     if is_conformer:
         tensors = {f"speech_encoder.{name}": tensor for name, tensor in encoder.state_dict().items()}
         config, base, head = _conformer_config(cfg), "birq", "output"
-        _write_code(out)
+        _write_code(out, "modeling_birq")
     else:
         tensors, config, base, head = hubert_tensors(encoder, cfg), hubert_config(encoder, cfg), "hubert", "lm_head"
     if symbols:
         tensors = {f"{base}.{name}": tensor for name, tensor in tensors.items()}
         tensors.update({f"{head}.{name}": checkpoint["model"][f"output.{name}"] for name in ("weight", "bias")})
         config.update(_ctc_config(cfg, config, symbols))
-        _write_tokenizer(out, symbols)
+        _write_tokenizer(out, symbols, scores)
     save_tensors(out / "model.safetensors", tensors, {"format": "pt"})
     _write_json(out / "config.json", config)
     _write_json(out / "preprocessor_config.json", _preprocessor(cfg, not is_conformer, symbols))
@@ -84,14 +87,30 @@ def letters_of(checkpoint) -> List[str]:
             "this fine-tuned checkpoint holds no letters, of which the tokenizer is made: it was trained before checkpoints held "
             "them. Train an update more with this version"
         )
-    pieces = [symbol for symbol in symbols if symbol.startswith(_SUBWORD)]
-    if pieces:
-        raise UserError(f"this checkpoint writes subword units, as {pieces[0]!r}; a tokenizer is written for letters alone")
     return list(symbols)
 
 
-def _write_code(out) -> None:
-    for name, text in bundled([_CODE]).items():
+def unit_scores_of(checkpoint, symbols) -> Optional[Dict[str, float]]:
+    """{subword unit: log-probability}, by which a tokenizer spells; None for letters. Raises UserError where they are missing."""
+    if not are_subwords(symbols):
+        return None
+    scores, units = checkpoint["task_state"].get("unit_scores"), symbols[_NUM_SPECIAL:]
+    if not scores or len(scores) != len(units):
+        raise UserError(
+            "this checkpoint holds no probabilities of its subword units, by which the tokenizer spells: put the `.vocab` of "
+            "their model beside the dictionary (`birq-subwords` writes it) and train an update more"
+        )
+    return dict(zip(units, map(float, scores)))
+
+
+def _write_code(out, module: str) -> None:
+    files = bundled([f"{_CODE}{module}"])
+    others = "".join(f"    from .{Path(name).stem} import __name__\n" for name in sorted(files) if name != f"{module}.py")
+    if others:
+        files[f"{module}.py"] += (
+            f"\n\nif False:  # transformers 4 takes along the files that are named here, and no others\n{others}"
+        )
+    for name, text in files.items():
         (out / name).write_text(f"# Of fairseq_birq {__version__}; see LICENSE.\n{text}", encoding="utf-8")
     (out / "LICENSE").write_text(LICENCE, encoding="utf-8")
 
@@ -130,11 +149,20 @@ def _preprocessor(cfg, normalise: bool, symbols) -> dict:
     )
 
 
-def _write_tokenizer(out, symbols) -> None:
+def _write_tokenizer(out, symbols, scores) -> None:
+    """Of letters, or, with the scores of its units, of subwords."""
     _write_json(out / "vocab.json", {symbol: index for index, symbol in enumerate(renamed_symbols(symbols))})
     _write_json(out / "special_tokens_map.json", _TOKENS)
     kind = dict(tokenizer_class="Wav2Vec2CTCTokenizer", processor_class="Wav2Vec2Processor", do_lower_case=False)
-    _write_json(out / "tokenizer_config.json", {**kind, **_TOKENS, "word_delimiter_token": "|"})
+    if scores is None:
+        own = {"word_delimiter_token": "|"}
+    else:
+        _write_code(out, "tokenization_birq")
+        kind.update(
+            tokenizer_class="BirqSubwordTokenizer", auto_map={"AutoTokenizer": ["tokenization_birq.BirqSubwordTokenizer", None]}
+        )
+        own = {"unit_scores": scores}
+    _write_json(out / "tokenizer_config.json", {**kind, **_TOKENS, **own})
 
 
 def _write_json(path, content) -> None:

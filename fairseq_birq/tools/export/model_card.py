@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import List
 
 from fairseq_birq import __version__
+from fairseq_birq.data.transcripts import are_subwords
 from fairseq_birq.settings import to_dict
 
 _NOT_SHOWN = ("pretrained_path", "initialized_from", "target_encoder_path", "path")  # files of whoever trained
@@ -58,7 +59,7 @@ recognise = pipeline("automatic-speech-recognition", model=FOLDER{trust})
 recognise(wave)["text"]  # wave: (S,) float in [-1, 1] at {rate} Hz, or the name of an audio file where ffmpeg is installed
 ```
 
-`AutoModelForCTC` and `AutoProcessor` load the same folder.
+`AutoModelForCTC` and `AutoProcessor` load the same folder{code_too}.
 """
 _BACK = """
 `fairseq_birq.load_encoder(FOLDER)` and `model.pretrained_path=FOLDER` read it back. The model hears {rate} Hz mono.
@@ -74,10 +75,15 @@ def model_card(cfg, checkpoint: dict, symbols=None, data: str = "", licence: str
         symbols: of a fine-tuned model; else empty or None.
         data, licence: what is known of the training data and of the weights' licence; empty: the card says what to fill in.
     """
-    conformer = cfg.encoder.name == "conformer"
+    conformer, subwords = cfg.encoder.name == "conformer", are_subwords(symbols or ())
     task = "automatic-speech-recognition" if symbols else "feature-extraction"
     tags = ["speech", cfg.encoder.name, "ctc" if symbols else "self-supervised"]
-    values = dict(rate=cfg.frontend.sample_rate, dim=cfg.encoder.dim, trust=", trust_remote_code=True" if conformer else "")
+    values = dict(
+        rate=cfg.frontend.sample_rate,
+        dim=cfg.encoder.dim,
+        trust=", trust_remote_code=True" if conformer or subwords else "",
+        code_too=", both with `trust_remote_code=True`" if subwords else "",
+    )
     parts = [
         f"---\nlibrary_name: transformers\npipeline_tag: {task}\ntags: [{', '.join(tags)}]\nlicense: {licence or 'other'}\n---\n",
         f"# {_title(cfg, symbols)}\n",
@@ -87,7 +93,7 @@ def model_card(cfg, checkpoint: dict, symbols=None, data: str = "", licence: str
         "## Data\n",
         "\n".join([*_trained(checkpoint), f"- {data or _NO_DATA}"]) + "\n",
         "## Licence\n",
-        _licence(conformer, licence),
+        _licence(conformer or subwords, licence),
         "## Settings\n",
         "| setting | value |\n| --- | --- |\n" + "\n".join(f"| `{key}` | {value} |" for key, value in _settings(cfg)) + "\n",
     ]
@@ -116,8 +122,8 @@ def _trained(checkpoint) -> List[str]:
     return found
 
 
-def _licence(conformer: bool, licence: str) -> str:
-    code = "The code in this folder is fairseq_birq's, under the MIT licence (`LICENSE`). " if conformer else ""
+def _licence(has_code: bool, licence: str) -> str:
+    code = "The code in this folder is fairseq_birq's, under the MIT licence (`LICENSE`). " if has_code else ""
     return f"{code}The licence of the weights: {licence or _NO_LICENCE}\n"
 
 

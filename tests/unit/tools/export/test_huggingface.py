@@ -1,6 +1,7 @@
 """transformers computes what our Conformer does, without fairseq, this package or a network, and fine-tunes it."""
 
 import importlib.util
+import itertools
 import os
 import subprocess
 import sys
@@ -9,15 +10,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from fairseq_birq.checkpoint import load_encoder
+from fairseq_birq.checkpoint import load_checkpoint, load_encoder
+from fairseq_birq.data.transcripts import from_subwords
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export.folder import export
 from fairseq_birq.tools.transcribe.recogniser import load_recogniser
+from fairseq_birq.tools.transcribe.words import words_of
 from tests.fixtures import in_transformers
 from tests.fixtures.audio import waveform_batch
 from tests.fixtures.checkpoints import CTC_SYMBOLS, write_birq_checkpoint, write_ctc_checkpoint
 
 SECONDS = (1.5, 1.1, 0.8)
+UNITS = {"▁": -3.0, "a": -2.0, "b": -2.5, "c": -3.5, "d": -4.0, "▁b": -2.2, "ad": -2.4, "▁cab": -3.0, "ab": -2.3}
+UNIT_SYMBOLS = ["<s>", "<pad>", "</s>", "<unk>", *UNITS]
 
 
 @pytest.fixture(scope="module")
@@ -32,6 +37,8 @@ def found(tmp_path_factory):
     content["model"]["output.bias"].view(2, -1)[:, 1:4] = -100.0  # special symbols, which our decoders never write
     model.load_state_dict(content["model"])
     torch.save(content, folder / "ctc.pt")
+    write_subwords_checkpoint(folder / "subwords.pt")
+    export(folder / "subwords.pt", folder / "subwords", "huggingface")
     export(folder / "birq.pt", folder / "encoder", "huggingface")
     export(folder / "ctc.pt", folder / "recogniser", "huggingface")
     torch.save(waveform_batch(*SECONDS)[:2], folder / "batch.pt")
@@ -42,6 +49,15 @@ def found(tmp_path_factory):
     )
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     return folder, encoder, model, torch.load(folder / "found.pt", weights_only=True)
+
+
+def write_subwords_checkpoint(path):
+    """Special symbols, which our decoders never write, are unlikely in it, for transformers would write them."""
+    write_ctc_checkpoint(path, UNIT_SYMBOLS)
+    content = torch.load(path, weights_only=True)
+    content["model"]["output.bias"][1:4] = -100.0
+    content["task_state"]["unit_scores"] = list(UNITS.values())
+    torch.save(content, path)
 
 
 def test_hidden_states_of_all_layers(found):
@@ -82,10 +98,35 @@ def test_trainer_trains_all_weights_and_the_way_back(found):
         pytest.skip("accelerate, which Trainer needs, is not installed")
     assert len(theirs["losses"]) == 2 and all(0 < loss < 1000 for loss in theirs["losses"])
     assert theirs["unchanged"] == [] and theirs["saved"]
-    again = load_recogniser(folder / "tuned", device="cpu")
+    again = load_recogniser(folder / "tuned_recogniser", device="cpu")
     assert again.symbols == CTC_SYMBOLS
     ours = {name.replace("birq.", "", 1): value for name, value in theirs["tuned"].items()}
     assert all(torch.equal(value, ours[name]) for name, value in again.model.state_dict().items())
+
+
+def test_subword_units(found, tmp_path):
+    folder, theirs = found[0], found[3]["subwords"]
+    merged = [[unit for unit, _ in itertools.groupby(row) if unit] for row in theirs["best"]]
+    texts = [from_subwords(UNIT_SYMBOLS[unit] for unit in row) for row in merged]
+    assert theirs["batch"] == texts and max(map(len, texts)) > 3
+    recogniser = load_recogniser(folder / "subwords", device="cpu")
+    waves = [wave[~padding].numpy() for wave, padding in zip(*torch.load(folder / "batch.pt", weights_only=True))]
+    ours = [
+        words_of(nbest[0], UNIT_SYMBOLS, recogniser.frame_seconds, 0.0, 9.0)
+        for nbest in recogniser.decoder()(*recogniser.log_probs(waves))
+    ]
+    assert theirs["texts"] == [" ".join(word.text for word in words) for words in ours]
+    assert [word for word, _, _ in theirs["words"]] == [word.text for word in ours[0]]
+    for (_, start, end), word in zip(theirs["words"], ours[0]):
+        assert (start, end) == pytest.approx((word.start_s, word.end_s), abs=0.011)
+    assert "".join(part for part, _, _ in theirs["parts"]).split() == theirs["texts"][0].split()
+    assert theirs["spelt"] == ["▁cab", "▁b", "ad", "▁", "x", "c", "ab"]
+    assert theirs["units"] == [unit if unit in UNITS else "<unk>" for unit in theirs["spelt"]]
+    assert theirs["again"] == "bad bad cab" and theirs["size"] == len(UNIT_SYMBOLS)
+    if "losses" in theirs:
+        assert len(theirs["losses"]) == 2 and theirs["unchanged"] == [] and theirs["saved"]
+        state = load_checkpoint(folder / "tuned_subwords")["task_state"]
+        assert state == {"symbols": UNIT_SYMBOLS, "unit_scores": list(UNITS.values())}
 
 
 def test_the_folder_holds_the_one_model_there_is(tmp_path):
@@ -125,7 +166,7 @@ def test_the_model_card(tmp_path):
 
 @pytest.mark.parametrize(
     "symbols, said",
-    [(["<s>", "<pad>", "</s>", "<unk>", "\u2581the", "a"], "subword units, as '\u2581the'"), (None, "holds no letters")],
+    [(["<s>", "<pad>", "</s>", "<unk>", "\u2581the", "a"], "holds no probabilities of its subword"), (None, "holds no letters")],
 )
 def test_a_vocabulary_without_a_tokenizer_is_one_sentence(symbols, said, tmp_path):
     write_ctc_checkpoint(tmp_path / "ctc.pt")
