@@ -72,11 +72,13 @@ def _read_file(path: Path, allowed: Iterable = ALLOWED_CLASSES) -> dict:
 
 
 def checkpoint_files(path) -> List[Path]:
-    """The files of weights that a checkpoint is read of: itself, or those of a step of fairseq2.
+    """The files of weights that a checkpoint is read of: itself, those of a step of fairseq2, or of a folder for transformers.
 
     Raises:
         UserError, DamagedCheckpoint: a look from outside tells that there is no checkpoint.
     """
+    if is_huggingface_folder(path):
+        return [Path(path) / "model.safetensors"]
     run = checkpoint_folder(path)
     files = [Path(path)] if run is None else step_files(path, run)[1]
     for file in files:

@@ -93,6 +93,8 @@ class BirqModel(nn.Module):
         cfg, state = load(path)
         if not isinstance(cfg, BirqConfig):
             raise UserError(f"checkpoint {path} is of model 'birq_ctc', which has no pre-training targets")
+        if not any(name.startswith("heads.") for name in state):
+            raise UserError(f"checkpoint {path} is an encoder without its targets, as exports are: name what it was made of")
         cfg.pretrained_path, cfg.compile_layers = None, False
         model = cls._assemble(cfg, _stored_target_encoder(state, path) or _target_encoder(cfg.target_encoder_path))
         try:

@@ -93,6 +93,8 @@ def read_manifest(path) -> Manifest:
             and line.
     """
     path = Path(path)
+    if path.is_dir():
+        raise UserError(f"{path}: is a folder; make manifests of its audio with `birq-manifest {path} OUT`, and name one of them")
     if not path.is_file():
         raise UserError(f"{path}: no such manifest; make one with `birq-manifest FOLDER {path.parent}`")
     indexed = None

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,11 +15,14 @@ from fairseq_birq.checkpoint import load_checkpoint, load_encoder
 from fairseq_birq.data.transcripts import from_subwords
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export.folder import export
+from fairseq_birq.tools.relabel.label_sources import LayerCodes, SourceCodes
+from fairseq_birq.tools.relabel.labelling import make
 from fairseq_birq.tools.transcribe.recogniser import load_recogniser
 from fairseq_birq.tools.transcribe.words import words_of
 from tests.fixtures import in_transformers
 from tests.fixtures.audio import waveform_batch
 from tests.fixtures.checkpoints import CTC_SYMBOLS, write_birq_checkpoint, write_ctc_checkpoint
+from tests.fixtures.manifests import write_manifest
 
 SECONDS = (1.5, 1.1, 0.8)
 UNITS = {"▁": -3.0, "a": -2.0, "b": -2.5, "c": -3.5, "d": -4.0, "▁b": -2.2, "ad": -2.4, "▁cab": -3.0, "ab": -2.3}
@@ -127,6 +131,20 @@ def test_subword_units(found, tmp_path):
         assert len(theirs["losses"]) == 2 and theirs["unchanged"] == [] and theirs["saved"]
         state = load_checkpoint(folder / "tuned_subwords")["task_state"]
         assert state == {"symbols": UNIT_SYMBOLS, "unit_scores": list(UNITS.values())}
+
+
+def test_labels_of_the_folder_are_those_of_the_checkpoint(tmp_path):
+    write_birq_checkpoint(tmp_path / "birq.pt")
+    export(tmp_path / "birq.pt", tmp_path / "folder", "huggingface")
+    manifest = write_manifest(tmp_path / "audio", "train", (1.0, 1.5)) / "train.tsv"
+    for name in ("birq.pt", "folder"):
+        make(tmp_path / name, manifest, tmp_path / f"of_{name}", LayerCodes(2), device="cpu")
+    ours, theirs = (np.load(tmp_path / f"of_{name}" / "codes-0-of-1.npy") for name in ("birq.pt", "folder"))
+    assert len(set(ours.flatten().tolist())) > 10 and np.array_equal(ours, theirs)
+    with pytest.raises(UserError, match="folder is an encoder without its targets, as exports are"):
+        make(tmp_path / "folder", manifest, tmp_path / "source", SourceCodes("raw_input"), device="cpu")
+    with pytest.raises(UserError, match="audio: is a folder; make manifests of its audio with `birq-manifest"):
+        make(tmp_path / "folder", tmp_path / "audio", tmp_path / "of_audio", LayerCodes(2), device="cpu")
 
 
 def test_the_folder_holds_the_one_model_there_is(tmp_path):
