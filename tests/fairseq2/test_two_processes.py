@@ -8,9 +8,9 @@ import pytest
 import torch
 from fairseq2.recipe.config import GradAccumulationConfig
 
-from tests.fixtures.fairseq2_runs import newest, train
+from tests.fixtures.fairseq2_runs import SMALL, newest, train
 
-PLAIN = {"encoder": {"dropout": 0.0, "attention_dropout": 0.0}}  # processes draw different random numbers
+PLAIN = {"encoder": {**SMALL, "dropout": 0.0, "attention_dropout": 0.0}}  # processes draw different random numbers
 SHARDED = {"data_parallelism": "fsdp"}
 STEPS = 5  # an epoch is 3 and a half: one process gets an empty batch in the end
 FEW = {"max_tokens": 52000, "valid_subset": "valid"}

@@ -16,14 +16,12 @@ from fairseq2.recipe.config import (
     MixedPrecisionConfig,
     ModelSection,
     OptimizerSection,
-    PolynomialDecayLRConfig,
     RegimeSection,
     TrainerSection,
 )
 
 from fairseq_birq.config import BirqCriterionConfig, PretrainingTaskConfig
 from fairseq_birq.fairseq2.families import BIRQ_FAMILY
-from fairseq_birq.fairseq2.optim import BirqAdamWConfig
 from fairseq_birq.settings import assembled, fields_of, nested, setting
 
 OF_FAIRSEQ_ALONE = ("resume", "max_bad_updates", "probe_every", "probe_alignment", "probe_utterances", "probe_iterations")
@@ -57,11 +55,8 @@ class PretrainConfig:
     trainer: TrainerSection = field(
         default_factory=lambda: TrainerSection(mixed_precision=MixedPrecisionConfig(mode="off"), max_grad_norm=5.0)
     )
-    optimizer: OptimizerSection = field(
-        default_factory=lambda: OptimizerSection(name="birq_adamw", config=BirqAdamWConfig(weight_decay=0.01))
-    )
-    lr_scheduler: LRSchedulerSection = field(
-        default_factory=lambda: LRSchedulerSection(name="polynomial_decay", config=PolynomialDecayLRConfig())
-    )
+    # settings of the component are its own defaults, whichever a YAML names
+    optimizer: OptimizerSection = field(default_factory=lambda: OptimizerSection(name="birq_adamw", config={}))
+    lr_scheduler: LRSchedulerSection = field(default_factory=lambda: LRSchedulerSection(name="polynomial_decay", config={}))
     regime: RegimeSection = field(default_factory=lambda: RegimeSection(num_steps=20))
     common: CommonSection = field(default_factory=lambda: CommonSection(seed=1, no_sweep_dir=True))

@@ -41,6 +41,7 @@ class PretrainRecipe(Recipe):
             raise UserError(
                 f"`task.sample_rate` is {config.task.sample_rate}, but the model's frontend wants {wanted}; set it to that"
             )
+        refuse_what_cannot_be(config, context.gangs, model)
         if context.gangs.dp.size > 1:
             model.share_extra_states(context.gangs.dp)
         if model.disturber is not None:
@@ -55,16 +56,29 @@ class PretrainRecipe(Recipe):
         criterion = from_dict(BirqCriterionConfig, config.criterion, "criterion")
         shared = Pretraining(model, context.get_data_parallel_model(), context.gangs.dp, criterion)
         data = PretrainingData(config.task, config.task.sample_rate, find_frame_labels(config.task, model.targets))
-        train = _reader(context, config, _opener(data, config.dataset.train_subset, is_training=True))
+        train = _reader(context, config, data, config.dataset.train_subset, is_training=True)
         valid_units, valid_readers = [], []
         if config.dataset.valid_subset is not None:
             valid_units.append(PretrainEvalUnit(shared))
-            valid_readers.append(_reader(context, config, _opener(data, config.dataset.valid_subset)))
+            valid_readers.append(_reader(context, config, data, config.dataset.valid_subset, is_training=False))
         unit = PretrainUnit(shared, context.get_optimizer())
         return context.create_trainer(unit, train, valid_units, valid_readers)
 
 
-def _opener(data: PretrainingData, split: str, is_training: bool = False) -> Callable[[int], BatchesByLength]:
+def refuse_what_cannot_be(config: PretrainConfig, gangs, model) -> None:
+    """Raises UserError: see docs/fairseq2.md."""
+    if gangs.tp.size > 1:
+        raise UserError("`gang.tensor_parallel_size` must be 1: the model has no tensor parallelism")
+    if config.trainer.data_parallelism != "fsdp" or gangs.dp.size == 1:
+        return
+    copies = [name for name, source in model.targets.items() if any(True for _ in source.parameters())]
+    if copies:
+        raise UserError(f"`trainer.data_parallelism: fsdp` cannot shard the encoder that targets {copies} copy: set it to ddp")
+    if config.criterion.log_grad_every:
+        raise UserError("`criterion.log_grad_every` needs whole weights: set it to 0, or `trainer.data_parallelism` to ddp")
+
+
+def opener(data: PretrainingData, split: str, is_training: bool) -> Callable[[int], BatchesByLength]:
     """The dataset of an epoch: another one only where shards take turns."""
     opened: dict = {}
 
@@ -75,18 +89,17 @@ def _opener(data: PretrainingData, split: str, is_training: bool = False) -> Cal
             opened[turn] = data.open(split, turn + 1, is_training)
         return opened[turn]
 
-    open_epoch.is_training = is_training  # type: ignore[attr-defined]
     return open_epoch
 
 
-def _reader(context: RecipeContext, config: PretrainConfig, open_epoch) -> BatchReader:
+def _reader(context: RecipeContext, config: PretrainConfig, data: PretrainingData, split: str, is_training: bool) -> BatchReader:
     return BatchReader(
-        open_epoch,
+        opener(data, split, is_training),
         context.gangs,
         max_tokens=config.dataset.max_tokens,
         max_sentences=config.dataset.batch_size,
-        num_accumulate=config.trainer.grad_accumulation.num_batches if open_epoch.is_training else 1,
+        num_accumulate=config.trainer.grad_accumulation.num_batches if is_training else 1,
         num_workers=config.dataset.num_workers,
         seed=config.common.seed,
-        shuffle=open_epoch.is_training,
+        shuffle=is_training,
     )
