@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import List
 
+import torch
 from fairseq2.composition import register_model_family
 from fairseq2.metrics.formatters import format_as_float, format_as_int
 from fairseq2.metrics.recorders import MetricDescriptor
@@ -18,6 +19,7 @@ from fairseq_birq.fairseq2.converting import convert_state
 from fairseq_birq.fairseq2.families import apply_fsdp, apply_layerwise_ac, compile_model
 from fairseq_birq.fairseq2.state import TensorState
 from fairseq_birq.settings import from_dict, setting, to_dict
+from fairseq_birq.structs import CtcOutput
 
 CTC_FAMILY = "birq_ctc"
 _SHOWN = (
@@ -33,13 +35,16 @@ class CtcConfig(BirqCtcConfig):
     symbols: List[str] = setting(list, "filled in by training: of the dictionary")
 
 
-get_birq_ctc_model_hub = ModelHubAccessor(CTC_FAMILY, BirqCtcModel, CtcConfig)
+torch.export.register_dataclass(CtcOutput)  # FSDP2 looks for tensors in what a model gives, to know when its backward pass begins
 
 
 class Fairseq2CtcModel(TensorState, BirqCtcModel):
     """The fine-tuning model as fairseq2 wants it; `symbols` are the letters that it writes."""
 
     symbols: List[str]
+
+
+get_birq_ctc_model_hub = ModelHubAccessor(CTC_FAMILY, Fairseq2CtcModel, CtcConfig)
 
 
 def register(container) -> None:

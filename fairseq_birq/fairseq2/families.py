@@ -9,6 +9,7 @@ from fairseq2.runtime.config_registry import ConfigRegistrar
 
 from fairseq_birq.builders import compile_encoders
 from fairseq_birq.config import BirqConfig
+from fairseq_birq.errors import UserError
 from fairseq_birq.fairseq2 import archs
 from fairseq_birq.fairseq2.converting import convert_state
 from fairseq_birq.fairseq2.model import Fairseq2BirqModel, create_model
@@ -45,7 +46,16 @@ def compile_model(model, *args, **kwargs) -> None:
 
 
 def apply_fsdp(model, granularity: str, wrapper):
-    """`layer`: each layer of the trained encoder is sharded by itself; `stack` is `layer` too: the encoder is run by layers."""
+    """`layer`: each layer of the trained encoder is sharded by itself; `stack` is `layer` too: the encoder is run by layers.
+
+    Raises:
+        UserError: layers are skipped, by each process others: the processes would wait for each other's parts forever.
+    """
+    if model.speech_encoder.encoder.layer_dropout > 0:
+        raise UserError(
+            "`trainer.data_parallelism: fsdp` cannot skip layers: set `model.config_overrides.encoder.layer_dropout` to 0, or "
+            "take ddp"
+        )
     apply_layerwise_fsdp(model.speech_encoder.encoder.layers, wrapper)
     return model
 

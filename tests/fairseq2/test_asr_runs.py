@@ -105,6 +105,18 @@ def test_evaluation_measures_what_it_writes(finetuned, tmp_path, data):
     assert metrics["Character Error Rate (CER)"] == errors["Character Error Rate (CER)"]
 
 
+def test_audio_that_cannot_be_read_is_counted(finetuned, tmp_path, capfd):
+    """By a worker process. More than the budget is one sentence."""
+    data = ctc_case.write_corpus(tmp_path / "data")
+    (data / "valid/0003.flac").unlink()
+    changes = ["dataset.subset=valid", f"model.path={finetuned}"]
+    metrics, lines = evaluate(tmp_path / "out", data, *changes, "task.bad_audio_budget=0.2")
+    assert metrics["bad_audio"] == 1 and sorted(line.split("\t")[0] for line in lines[1:]) == [*"0124567"]
+    with pytest.raises(SystemExit):
+        evaluate(tmp_path / "again", data, *changes, "task.on_bad_audio=error")
+    assert "0003.flac" in capfd.readouterr()[1]
+
+
 def test_letters_that_the_model_lacks_are_errors_of_the_model(finetuned, tmp_path):
     data = write_manifest(tmp_path / "data", "valid", seconds=[1.0], texts=["zzz"])
     metrics, lines = evaluate(tmp_path / "out", data, "dataset.subset=valid", f"model.path={finetuned}")

@@ -7,14 +7,11 @@ from pathlib import Path
 
 import pytest
 import torch
-from fairseq2.recipe.config import LRSchedulerSection, OptimizerSection, RegimeSection, TriStageLRConfig
-from fairseq2.recipe.run import run
 
-from fairseq_birq.fairseq2.asr.config import AsrConfig
 from fairseq_birq.fairseq2.asr.recipe import AsrRecipe
-from fairseq_birq.fairseq2.optim import BirqAdamWConfig
 from fairseq_birq.training.ctc_step import CtcStep
 from tests.fixtures.fairseq2 import ctc_case
+from tests.fixtures.fairseq2.ctc_runs import config_of, train
 
 WANTED = torch.load(Path(ctc_case.__file__).with_name("ctc.pt"), weights_only=True)
 
@@ -34,20 +31,6 @@ class RecordedRecipe(AsrRecipe):
         return task
 
 
-def config(data):
-    config = AsrConfig()
-    config.model.config_overrides = ctc_case.MODEL
-    config.task.data = str(data)
-    config.dataset.valid_subset, config.dataset.max_tokens, config.dataset.num_workers = None, ctc_case.MAX_TOKENS, 0
-    config.trainer.max_grad_norm = ctc_case.CLIP
-    config.optimizer = OptimizerSection(name="birq_adamw", config=BirqAdamWConfig(lr=ctc_case.LR, **ctc_case.ADAM))
-    schedule = TriStageLRConfig(stage_ratio=ctc_case.STAGES, start_lr_scale=0.01, final_lr_scale=0.05)
-    config.lr_scheduler = LRSchedulerSection(name="tri_stage", config=schedule)
-    config.regime = RegimeSection(num_steps=ctc_case.UPDATES)
-    config.common.seed = 1
-    return config
-
-
 @pytest.fixture(scope="module")
 def ours(tmp_path_factory):
     """The same of what fairseq2 did."""
@@ -62,7 +45,7 @@ def ours(tmp_path_factory):
             return loss, sums
 
         patch.setattr(CtcStep, "__call__", watched)
-        run(recipe, config(data), folder / "out", no_rich=True)
+        train(folder / "out", config_of(data), recipe)
     return recipe.recorder.content()
 
 
