@@ -3,7 +3,9 @@
 import pytest
 import yaml
 
-from fairseq_birq.fairseq2.asr.eval.recipe import AsrEvalRecipe
+from fairseq_birq.errors import UserError
+from fairseq_birq.fairseq2.asr.config import DecoderSection
+from fairseq_birq.fairseq2.asr.eval.recipe import AsrEvalRecipe, build_decoder
 from fairseq_birq.fairseq2.asr.recipe import AsrRecipe
 from fairseq_birq.fairseq2.ctc_family import CtcConfig
 from fairseq_birq.fairseq2_files import read_yaml
@@ -62,6 +64,14 @@ def test_a_recipe_composes_and_is_that_of_fairseq(repository, composed, name):
 
 def test_the_evaluation_needs_no_recipe(composed):
     assert composed(AsrEvalRecipe(), "--config", "model.path=somewhere")["decoder"]["name"] == "auto"
+
+
+def test_options_of_decoding_that_would_have_no_effect_are_refused():
+    assert build_decoder(DecoderSection(), ["<s>"]) is None
+    with pytest.raises(UserError, match="`decoder.beam` 7 would have no effect"):
+        build_decoder(DecoderSection(beam=7), ["<s>"])
+    with pytest.raises(UserError, match="flashlight|nowhere.txt"):  # that is chosen, and needs what is not there
+        build_decoder(DecoderSection(lexicon="nowhere.txt"), ["<s>", "|"])
 
 
 def plain(model):
