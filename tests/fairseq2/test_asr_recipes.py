@@ -41,7 +41,7 @@ def test_a_recipe_composes_and_is_that_of_fairseq(repository, composed, name):
     assert ours["dataset"].items() >= theirs["dataset"].items()
     assert all(ours["task"][key] == value for key, value in theirs["task"].items() if key in ours["task"])
     assert ours["criterion"]["sentence_avg"] == theirs["criterion"].get("sentence_avg", False)
-    assert (ours["trainer"]["mixed_precision"]["mode"] == "static") == theirs["common"].get("bf16", False)
+    assert ours["trainer"]["mixed_precision"]["mode"] == ("auto" if theirs["common"].get("bf16") else "off")
     optimization, regime, adam = theirs["optimization"], ours["regime"], theirs["optimizer"]
     assert ours["trainer"]["max_grad_norm"] == optimization["clip_norm"]
     assert ours["trainer"]["grad_accumulation"]["num_batches"] == optimization.get("update_freq", [1])[0]

@@ -123,6 +123,18 @@ def test_letters_that_the_model_lacks_are_errors_of_the_model(finetuned, tmp_pat
     assert lines[1].split("\t")[1] == "zzz" and metrics["Character Error Rate (CER)"] >= 100
 
 
+def test_a_finetuned_model_goes_on_with_its_own_letters_alone(finetuned, tmp_path, repository, data, capfd):
+    out = tmp_path / "out"
+    changes = [f"model.path={finetuned}", "optimizer.config.lr=0.0"]
+    finetune(out, repository, data, "null", *changes)
+    ours, theirs = load(out)[1], load(finetuned)[1]
+    assert all(torch.equal(value, theirs[key]) for key, value in ours.items())
+    other = write_manifest(tmp_path / "data", "train", seconds=[1.0], texts=["xyz"])
+    with pytest.raises(SystemExit):
+        finetune(tmp_path / "other", repository, other, "null", *changes)
+    assert "was trained with other letters" in "".join(capfd.readouterr())
+
+
 @pytest.mark.parametrize(
     "changes, sentence",
     [
