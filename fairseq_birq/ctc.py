@@ -149,8 +149,14 @@ def resolve_pretrained(cfg: BirqCtcConfig):
     if not cfg.pretrained_path:
         return cfg, None
     pretrained, state = load_speech_encoder_state(cfg.pretrained_path)
+    cfg = with_encoder_of(pretrained, cfg)
+    return replace(cfg, initialized_from=str(cfg.pretrained_path), pretrained_path=None), state
+
+
+def with_encoder_of(pretrained, cfg: BirqCtcConfig) -> BirqCtcConfig:
+    """A copy of `cfg` in which frontend and encoder are those of `pretrained`, except dropouts and activation checkpointing."""
     parts = {
         part: replace(getattr(pretrained, part), **{key: getattr(getattr(cfg, part), key) for key in own})
         for part, own in _OWN_SETTINGS.items()
     }
-    return replace(cfg, **parts, initialized_from=str(cfg.pretrained_path), pretrained_path=None), state
+    return replace(cfg, **parts)

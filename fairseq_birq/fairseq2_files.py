@@ -15,31 +15,33 @@ from torch import Tensor
 from fairseq_birq.errors import UserError
 
 SETTINGS, SHARDS = "model.yaml", "model/pp_00/tp_00/sdp_*.pt"
-_EXTRA, _BLOCK = "_extra_state", 4096  # the bytes are filled up with spaces: fairseq2 wants equal shapes of one model
+EXTRA, _BLOCK = "_extra_state", 4096  # bytes
 _NUMBER = r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
 
 
-def tensors_only(state: dict) -> Dict[str, Tensor]:
-    """A model's state as fairseq2 can keep it: dicts become tensors of bytes. The same for a state that is so already."""
-    return {name: _as_tensor(value) if isinstance(value, dict) else value for name, value in state.items()}
-
-
-def with_extra_state(state: dict) -> dict:
-    """What `tensors_only` undoes. Raises ValueError where the bytes are no JSON."""
-    return {name: _as_dict(value) if _is_extra(name) and torch.is_tensor(value) else value for name, value in state.items()}
-
-
-def _is_extra(name: str) -> bool:
-    return name.rpartition(".")[2] == _EXTRA
-
-
-def _as_tensor(value: dict) -> Tensor:
+def pack(value) -> Tensor:
+    """(bytes,) uint8: plain values as JSON, filled up with spaces, since fairseq2 wants equal shapes of one model."""
     text = json.dumps(value, sort_keys=True).encode("utf-8")
     return torch.tensor(list(text.ljust(-(-len(text) // _BLOCK) * _BLOCK)), dtype=torch.uint8)
 
 
-def _as_dict(value: Tensor) -> dict:
-    return json.loads(bytes(value.tolist()).decode("utf-8"))
+def unpack(packed: Tensor):
+    """The other way. Raises ValueError where the bytes are no JSON."""
+    return json.loads(bytes(packed.tolist()).decode("utf-8"))
+
+
+def tensors_only(state: dict) -> Dict[str, Tensor]:
+    """A model's state as fairseq2 can keep it: dicts become tensors of bytes. The same for a state that is so already."""
+    return {name: pack(value) if isinstance(value, dict) else value for name, value in state.items()}
+
+
+def with_extra_state(state: dict) -> dict:
+    """What `tensors_only` undoes, so as fairseq's checkpoints hold it."""
+    return {name: unpack(value) if _is_packed(name, value) else value for name, value in state.items()}
+
+
+def _is_packed(name, value) -> bool:
+    return str(name).rpartition(".")[2] == EXTRA and torch.is_tensor(value)
 
 
 def checkpoint_folder(path) -> Optional[Path]:

@@ -3,30 +3,11 @@
 What our modules keep besides tensors (`_extra_state`: fingerprints, the stage, counts) becomes JSON in a tensor of bytes.
 """
 
-import json
 from typing import Any, Callable
 
-import torch
 from torch import Tensor, nn
 
-EXTRA = "_extra_state"
-_BLOCK = 4096  # bytes; a packed state has a multiple of it, so that states of one source have one shape
-
-
-def pack(value: Any) -> Tensor:
-    """(bytes,) uint8: JSON, filled up with spaces. value: plain values."""
-    text = json.dumps(value).encode()
-    return torch.tensor(list(text.ljust(-(-len(text) // _BLOCK) * _BLOCK)), dtype=torch.uint8)
-
-
-def unpack(packed: Tensor) -> Any:
-    """The other way."""
-    return json.loads(bytes(packed.tolist()))
-
-
-def unpacked(state: dict) -> dict:
-    """A state with all of its packed values unpacked, as fairseq's checkpoints hold them."""
-    return {key: unpack(value) if _is_packed(key, value) else value for key, value in state.items()}
+from fairseq_birq.fairseq2_files import EXTRA, pack, unpack, with_extra_state
 
 
 class WritesThrough(Tensor):
@@ -58,7 +39,7 @@ class TensorState(nn.Module):
         return state
 
     def load_state_dict(self, state_dict, *args, **kwargs):
-        return super().load_state_dict(unpacked(state_dict), *args, **kwargs)
+        return super().load_state_dict(with_extra_state(state_dict), *args, **kwargs)
 
     def share_extra_states(self, gang) -> None:
         """They become those of the first process, which alone loads a checkpoint that a run starts from.
@@ -70,7 +51,3 @@ class TensorState(nn.Module):
                 packed = pack(module.get_extra_state()).to(gang.device)
                 gang.broadcast(packed, source_rank=0)
                 module.set_extra_state(unpack(packed))
-
-
-def _is_packed(key, value) -> bool:
-    return str(key).endswith(EXTRA) and isinstance(value, Tensor)

@@ -12,8 +12,9 @@ from tests.fixtures.fairseq2.commands import start
 RECIPES = {"pretrain": "PretrainRecipe", "asr": "AsrRecipe", "asr.eval": "AsrEvalRecipe"}
 STEPS = ["regime.num_steps=2", "regime.validate_every_n_steps=2", "regime.checkpoint_every_n_steps=2"]
 STEPS += ["regime.publish_metrics_every_n_steps=1", "dataset.max_tokens=32000", "dataset.num_workers=0"]
+ENCODER = "model.config_overrides.encoder={num_layers: 2, dim: 16, ffn_dim: 32, num_heads: 2, conv_kernel: 5}"
 SMALL = {
-    "pretrain": [*STEPS, "model.config_overrides.encoder={num_layers: 1, dim: 16, ffn_dim: 32, num_heads: 2, conv_kernel: 5}"],
+    "pretrain": [*STEPS, ENCODER, "lr_scheduler.config.num_warmup_steps=1"],
     "asr": STEPS,
     "asr.eval": [],
 }
@@ -21,7 +22,7 @@ SMALL = {
 
 def commands(text):
     """(recipe, its arguments) of the README."""
-    found = re.findall(r"^python -m fairseq_birq\.fairseq2\.(\S+) (.*(?:\\\n.*)*)$", text, re.MULTILINE)
+    found = re.findall(r"^python -m fairseq_birq\.fairseq2\.(\S+) ((?:.*\\\n)*.*)$", text, re.MULTILINE)
     return [(recipe, shlex.split(rest.replace("\\\n", " "))) for recipe, rest in found]
 
 

@@ -12,7 +12,7 @@ from fairseq2.utils.structured import ValueConverter
 from fairseq_birq.errors import UserError
 from fairseq_birq.fairseq2 import archs
 from fairseq_birq.fairseq2.families import BIRQ_FAMILY, get_birq_model_hub
-from fairseq_birq.fairseq2.state import EXTRA, pack, unpack
+from fairseq_birq.fairseq2_files import EXTRA, pack, unpack
 from fairseq_birq.model import BirqModel
 from fairseq_birq.settings import merged
 

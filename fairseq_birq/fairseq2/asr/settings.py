@@ -3,13 +3,14 @@
 fairseq2 writes the settings into `model.yaml` before it asks a recipe for anything, and builds the model of them.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from fairseq2.models import ModelFamily
 
 from fairseq_birq.checkpoint import load_checkpoint, settings_and_weights
 from fairseq_birq.config import BirqConfig
-from fairseq_birq.ctc import resolve_pretrained
+from fairseq_birq.ctc import resolve_pretrained, with_encoder_of
 from fairseq_birq.decoding.alphabet import Alphabet
 from fairseq_birq.errors import UserError
 from fairseq_birq.fairseq2.ctc_family import CTC_FAMILY, CtcConfig
@@ -70,7 +71,10 @@ def take_checkpoint(section, letters=None) -> None:
             f"checkpoint {path} was trained with other letters than the dictionary of `task.data`; copy the dictionary of its "
             f"training data there. Its letters are: {' '.join(symbols[4:])}"
         )
-    changes = section.config_overrides or {}
-    section.config_overrides = to_dict(merged(CtcConfig(**vars(config), symbols=list(symbols)), changes, _KEY))
+    wanted = CtcConfig(**vars(config), symbols=list(symbols))
+    if section.config_overrides:  # of training; what decides the shapes is the checkpoint's
+        changed = merged(CtcConfig(), {**section.config_overrides, "symbols": list(symbols)}, _KEY)
+        wanted = replace(with_encoder_of(config, changed), upsample=config.upsample, pretrained_path=None)
+    section.config_overrides = to_dict(wanted)
     run = checkpoint_folder(path)
     section.path = path if run is None else step_files(path, run)[0] / "model"
