@@ -6,6 +6,7 @@ import re
 import shlex
 
 from fairseq_birq import load_encoder
+from fairseq_birq.model import BirqModel
 from tests.fixtures.fairseq2 import ctc_case
 from tests.fixtures.fairseq2.commands import start
 
@@ -36,6 +37,7 @@ def test_the_commands_of_the_readme_pretrain_finetune_and_evaluate(tmp_path, rep
         module = importlib.import_module(f"fairseq_birq.fairseq2.{recipe}.recipe")
         arguments = [argument.replace("/data/manifests", str(data)) for argument in arguments]
         start(getattr(module, RECIPES[recipe])(), *arguments, *SMALL[recipe])
+    assert set(BirqModel.from_checkpoint("runs/birq").targets) == {"raw_input", "own_layer"}
     assert load_encoder("runs/letters").dim == 16
     (line,) = (tmp_path / "runs/error_rate/metrics/eval.jsonl").read_text().splitlines()
     assert json.loads(line)["Number of Examples"] == 8 and 0 < json.loads(line)["Word Error Rate (WER)"]
