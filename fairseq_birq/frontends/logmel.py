@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_birq.errors import UserError
+from fairseq_birq.frontends.running_norm import normalise_running
 from fairseq_birq.frontends.subsampling import ConvSubsampling
 from fairseq_birq.modules.cpu import by_blocks
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
@@ -29,7 +30,9 @@ class LogMelConfig:
     window_ms: float = setting(25.0, "analysis window")
     hop_ms: float = setting(10.0, "step between feature frames")
     feature_norm: str = setting(
-        "utterance", "zero mean and unit variance per Mel bin over the utterance's own frames", ["utterance", "none"]
+        "utterance",
+        "zero mean and unit variance per Mel bin over the utterance's own frames; running: over those so far, which can stream",
+        ["utterance", "running", "none"],
     )
     subsampling: str = setting("conv1d", "kind of the two stride-2 convolutions (logmel): conv1d", ["conv1d", "conv2d"])
 
@@ -178,7 +181,7 @@ class LogMelFrontend(nn.Module):
 
     Args:
         dim: width of the encoder.
-        feature_norm: "utterance", see `normalise_utterance`, or "none".
+        feature_norm: "utterance", see `normalise_utterance`; "running", see `normalise_running`; or "none".
         dropout: on what enters the encoder.
     """
 
@@ -213,8 +216,21 @@ class LogMelFrontend(nn.Module):
     @torch.no_grad()
     def features(self, waveform: Tensor, padding_mask: Optional[Tensor] = None) -> Features:
         """What masking acts on. waveform: (B, S) float, padding_mask: (B, S) bool -> Features (B, F, num_mels) float32."""
-        features = self.log_mel(waveform, padding_mask)
-        return normalise_utterance(features) if self.feature_norm == "utterance" else features
+        return self.normalise(self.log_mel(waveform, padding_mask))
+
+    def normalise(self, features: Features) -> Features:
+        """Log-Mel features of whole utterances as `feature_norm` says."""
+        if self.feature_norm == "utterance":
+            return normalise_utterance(features)
+        return normalise_running(features)[0] if self.feature_norm == "running" else features
+
+    def check_streams(self) -> None:
+        """Raises UserError where the features of a frame need what comes after it."""
+        if self.feature_norm == "utterance":
+            raise UserError(
+                "`model.frontend.feature_norm: utterance` normalises a frame with the whole utterance, whose end a stream has "
+                "not heard: pre-train with `feature_norm: running`"
+            )
 
     def subsample(self, features: Features, clean_rows: int = 0):
         """Features (B, F, D) -> hidden: (B, F // 4, dim) float, padding_mask: (B, F // 4) bool."""

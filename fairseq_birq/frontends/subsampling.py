@@ -1,5 +1,7 @@
 """Two stride-2 convolutions from feature frames to encoder frames."""
 
+from typing import Tuple
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -29,3 +31,19 @@ class ConvSubsampling(nn.Module):
         for conv in (self.conv1, self.conv2):
             x = F.gelu(conv(F.pad(x, (1, 0))))
         return self.output(x.transpose(1, 2)) * ~padding_mask[..., None], padding_mask
+
+    def step(self, x: Tensor, pasts: Tuple[Tensor, Tensor]) -> Tuple[Tensor, Tuple[Tensor, Tensor]]:
+        """The next F frames of a stream, a multiple of 4.
+
+        Args:
+            x: (B, F, in_dim) float.
+            pasts: the frame before the input of either convolution, (B, in_dim, 1) and (B, dim, 1); zeros at the beginning.
+
+        Returns:
+            (B, F // 4, dim), and the pasts of the frames after them.
+        """
+        x, last = x.to(self.conv1.weight.dtype).transpose(1, 2), []
+        for conv, past in zip((self.conv1, self.conv2), pasts):
+            last.append(x[:, :, -1:])
+            x = F.gelu(conv(torch.cat([past, x], dim=2)))
+        return self.output(x.transpose(1, 2)), (last[0], last[1])

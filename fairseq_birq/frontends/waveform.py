@@ -79,6 +79,13 @@ class WaveformFrontend(nn.Module):
         x = self.feature_norm(x.transpose(1, 2))
         return Features(x.masked_fill(padding[..., None], 0.0), padding)
 
+    def check_streams(self) -> None:
+        """Raises UserError: the waveform is normalised with the whole utterance."""
+        raise UserError(
+            "`model.frontend.name: waveform` normalises the whole utterance, whose end a stream has not heard: pre-train with "
+            "`model.frontend.name: logmel` and `feature_norm: running`"
+        )
+
     def subsample(self, features: Features, clean_rows: int = 0):
         """Features (B, F, waveform_dim) -> hidden: (B, F, dim) float, padding_mask: (B, F) bool."""
         hidden = self.projection(features.x) * ~features.padding_mask[..., None]

@@ -53,7 +53,7 @@ class RawInputTargets(TargetSource):
         norm, frontend = cfg.quantizer_norm, context.cfg.frontend
         log_mel = LogMel(frontend.sample_rate, frontend.num_mels, frontend.window_ms, frontend.hop_ms)
         num_stacked = round(context.frontend.step_samples / (frontend.hop_ms * frontend.sample_rate / 1000.0))
-        same_norm = norm.startswith("utterance") == (frontend.feature_norm == "utterance")
+        same_norm = frontend.feature_norm == ("utterance" if norm.startswith("utterance") else "none")
         quantizer = context.quantizer(num_stacked * frontend.num_mels)
         return cls(quantizer, log_mel, num_stacked, norm, features_are_inputs=frontend.name == "logmel" and same_norm)
 

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
-from fairseq_birq.frontends.logmel import frames_padding, normalise_utterance
+from fairseq_birq.frontends.logmel import frames_padding
 from fairseq_birq.modules.attention import attention_keep, relative_table
 from fairseq_birq.modules.rotary import rotary_table
 from fairseq_birq.structs import Features, LayerInputs
@@ -45,7 +45,7 @@ class TraceableEncoder(nn.Module):
         x = frontend.log_mel.log_mel_of(waveform.unfold(1, frontend.log_mel.window_samples, frontend.log_mel.hop_samples))
         padding = frames_padding(frontend, waveform, padding_mask, x.shape[1])
         features = Features(x.masked_fill(padding[..., None], 0.0), padding)
-        return normalise_utterance(features) if frontend.feature_norm == "utterance" else features
+        return frontend.normalise(features)
 
     def _layer_inputs(self, num_frames: int, padding_mask: Tensor) -> LayerInputs:
         """A window as long as the batch lets every frame attend to itself, so that no softmax is over nothing."""
