@@ -36,6 +36,15 @@ class Features:
     padding_mask: Tensor  # (B, F) bool
 
 
+@dataclass(frozen=True)
+class Chunks:
+    """Attention in chunks: a frame sees the frames of its own chunk and of some chunks before it, and none after it."""
+
+    num_frames: int  # encoder frames of a chunk; the first chunk begins with the utterance
+    left: Optional[int] = None  # chunks before its own; None: all
+    full_rows: int = 0  # so many last rows of the batch see everything
+
+
 @dataclass
 class LayerInputs:
     """What all layers of one run share besides the hidden states."""

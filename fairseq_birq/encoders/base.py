@@ -10,7 +10,7 @@ from torch.utils.checkpoint import checkpoint
 from fairseq_birq.errors import UserError
 from fairseq_birq.modules.compiled_layers import apply_compiled
 from fairseq_birq.settings import setting
-from fairseq_birq.structs import Encoded, LayerInputs
+from fairseq_birq.structs import Chunks, Encoded, LayerInputs
 
 
 @dataclass
@@ -67,12 +67,20 @@ class Encoder(nn.Module):
         """Drop the layers above; `run_layers` must stop there from now on."""
         self.layers = self.layers[:num_layers]
 
-    def forward(self, x: Tensor, padding_mask: Tensor, num_layers: Optional[int] = None) -> Encoded:
+    def forward(
+        self, x: Tensor, padding_mask: Tensor, num_layers: Optional[int] = None, chunks: Optional[Chunks] = None
+    ) -> Encoded:
         """Layers 1 to `num_layers`, or all. x: (B, T, d) float, padding_mask: (B, T) bool."""
-        return Encoded(self.run_layers(x, padding_mask, stop=num_layers), padding_mask, subsampled=x)
+        return Encoded(self.run_layers(x, padding_mask, stop=num_layers, chunks=chunks), padding_mask, subsampled=x)
 
     def run_layers(
-        self, x: Tensor, padding_mask: Optional[Tensor], start: int = 0, stop: Optional[int] = None, clean_rows: int = 0
+        self,
+        x: Tensor,
+        padding_mask: Optional[Tensor],
+        start: int = 0,
+        stop: Optional[int] = None,
+        clean_rows: int = 0,
+        chunks: Optional[Chunks] = None,
     ) -> List[Tensor]:
         """Layers start + 1 to stop; each output is (B, T, d).
 
@@ -80,18 +88,30 @@ class Encoder(nn.Module):
             x: (B, T, d) float, the output of layer `start`.
             padding_mask: (B, T) bool.
             clean_rows: so many last rows are computed as in eval mode, the others as the module's mode says.
+            chunks: attention stays in them; None: every frame sees the whole utterance.
+
+        Raises:
+            UserError: chunks, of an encoder that sees the future.
         """
+        if chunks is not None:
+            self.check_streams()
         last = self.num_layers if stop is None else stop
         if x.shape[1] == 0:
             return [x] * (last - start)
-        x, inputs = self.prepare(x, padding_mask, start, clean_rows)
+        x, inputs = self.prepare(x, padding_mask, start, clean_rows, chunks)
         outputs = []
         for index in range(start, last):
             x = self._run_layer(index, x, inputs)
             outputs.append(x)
         return outputs
 
-    def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+    def check_streams(self) -> None:
+        """Raises UserError where a frame's output needs frames after its chunk."""
+        raise UserError("only `model.encoder.name: conformer` with `model.encoder.causal: true` computes in chunks")
+
+    def prepare(
+        self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int, chunks: Optional[Chunks]
+    ) -> Tuple[Tensor, LayerInputs]:
         """What comes before layer `start` + 1, and what the layers share."""
         raise NotImplementedError
 

@@ -1,7 +1,7 @@
 """Our Conformer (Gulati et al. 2020, arXiv 2005.08100): macaron layers whose outputs cannot depend on padding."""
 
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import NamedTuple, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,7 @@ from fairseq_birq.modules.layer_norm import LayerNorm
 from fairseq_birq.modules.rotary import rotary_table
 from fairseq_birq.modules.row_dropout import RowDropout
 from fairseq_birq.settings import refuse_removed, setting
-from fairseq_birq.structs import LayerInputs
+from fairseq_birq.structs import Chunks, LayerInputs
 
 
 @dataclass
@@ -27,6 +27,7 @@ class ConformerConfig:
     conv_norm: str = setting("layer", "normalisation inside the convolution module (conformer): layer", ["layer", "batch"])
     positions: str = setting("rotary", "position information in attention (conformer)", ["rotary", "relative"])
     attention_window: int = setting(0, "frames that attention sees to each side; 0 = all (conformer)")
+    causal: bool = setting(False, "convolutions see no future frame, so that the encoder can stream (conformer)")
 
 
 class ConformerEncoder(Encoder):
@@ -36,6 +37,7 @@ class ConformerEncoder(Encoder):
         conv_kernel: frames of the depthwise convolution, odd.
         positions: "rotary" or "relative".
         attention_window: frames that attention sees to each side; 0 = all.
+        causal: convolutions see no future frame; attention then sees none after a chunk, where chunks are given.
         dropout, attention_dropout, activation_dropout, layer_dropout: as in `EncoderConfig`.
         checkpoint_activations: recompute layers in the backward pass.
 
@@ -55,6 +57,7 @@ class ConformerEncoder(Encoder):
         conv_kernel=31,
         positions="rotary",
         attention_window=0,
+        causal=False,
         dropout=0.1,
         attention_dropout=0.1,
         activation_dropout=0.0,
@@ -63,12 +66,13 @@ class ConformerEncoder(Encoder):
     ):
         super().__init__(num_layers, dim, layer_dropout, checkpoint_activations)
         self.head_dim, self.positions, self.attention_window = dim // max(1, num_heads), positions, attention_window
+        self.causal = causal
         for _ in range(num_layers):
             self.layers.append(
                 ConformerLayer(
                     FeedForward(dim, ffn_dim, dropout, activation_dropout),
                     SelfAttention(dim, num_heads, positions, attention_dropout),
-                    ConvolutionModule(dim, conv_kernel, dropout),
+                    ConvolutionModule(dim, conv_kernel, dropout, causal),
                     FeedForward(dim, ffn_dim, dropout, activation_dropout),
                     dim,
                     dropout,
@@ -80,7 +84,7 @@ class ConformerEncoder(Encoder):
         """Keyword arguments. cfg: an `EncoderConfig`."""
         refuse_removed("model.encoder.conv_norm", cfg.conv_norm, "layer")
         own = dict(conv_kernel=cfg.conv_kernel, positions=cfg.positions, attention_window=cfg.attention_window)
-        return {**super().settings(cfg), **own}
+        return {**super().settings(cfg), **own, "causal": cfg.causal}
 
     def compile_layers(self) -> None:
         """See `Encoder.compile_layers`."""
@@ -89,16 +93,34 @@ class ConformerEncoder(Encoder):
         for layer in self.layers:
             layer.convolution.as_operator = True  # type: ignore[union-attr]
 
-    def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+    def check_streams(self) -> None:
+        """See `Encoder.check_streams`."""
+        if not self.causal:
+            raise UserError(
+                "the encoder's convolutions see the future, so that it computes neither in chunks nor in a stream: pre-train it "
+                "with `model.encoder.causal: true`"
+            )
+
+    def prepare(
+        self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int, chunks: Optional[Chunks] = None
+    ) -> Tuple[Tensor, LayerInputs]:
         num_frames = x.shape[1]
         padding = padding_or_none(padding_mask)
-        keep = additive(attention_keep(padding, num_frames, self.attention_window, x.device), x.dtype)
+        keep = attention_keep(padding, num_frames, self.attention_window, x.device, chunks, x.shape[0])
         positions: Tuple[Tensor, ...]
         if self.positions == "rotary":
             positions = rotary_table(num_frames, self.head_dim, x.device)
         else:
             positions = (relative_table(num_frames, self.dim, x.device)[0].to(x.dtype),)
-        return x, LayerInputs(padding, keep, positions, clean_rows)
+        return x, LayerInputs(padding, additive(keep, x.dtype), positions, clean_rows)
+
+
+class LayerPast(NamedTuple):
+    """What a layer keeps of a stream."""
+
+    keys: Tensor  # (B, P, H, head_dim)
+    values: Tensor  # (B, P, H, head_dim)
+    convolved: Tensor  # (B, kernel - 1, d): what went into the depthwise convolution; zeros at the beginning
 
 
 class ConformerLayer(nn.Module):
@@ -119,6 +141,13 @@ class ConformerLayer(nn.Module):
         x = self.convolution(x, inputs.padding_mask, clean_rows)
         x = self.ffn2(x, clean_rows)
         return self.final_norm(x)
+
+    def step(self, x: Tensor, inputs: LayerInputs, past: LayerPast) -> Tuple[Tensor, LayerPast]:
+        """The same of the next T frames of a stream, without dropout. x: (B, T, d); inputs: as in `SelfAttention.step`."""
+        x = self.ffn1(x, 0)
+        attended, (keys, values) = self.attention.step(self.attention_norm(x), inputs, (past.keys, past.values))
+        x, convolved = self.convolution.step(x + attended, past.convolved)
+        return self.final_norm(self.ffn2(x, 0)), LayerPast(keys, values, convolved)
 
 
 class FeedForward(nn.Module):
@@ -142,15 +171,17 @@ class ConvolutionModule(nn.Module):
     (section 2.2).
 
     Padded frames are zeroed before the depthwise convolution: an utterance's last frames see the zeros they see alone.
+    With `causal` a frame sees only frames before it: its kernel's last column is the frame itself.
     """
 
-    def __init__(self, dim: int, kernel: int, dropout: float):
+    def __init__(self, dim: int, kernel: int, dropout: float, causal: bool = False):
         super().__init__()
         if kernel % 2 == 0:
             raise UserError(f"`encoder.conv_kernel` must be odd, but is {kernel}")
         self.norm = LayerNorm(dim)
         self.gate = nn.Linear(dim, 2 * dim)
-        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=kernel // 2, groups=dim)
+        self.depthwise = nn.Conv1d(dim, dim, kernel, padding=0 if causal else kernel // 2, groups=dim)
+        self.num_before = kernel - 1 if causal else 0  # zeros before the first frame
         self.depthwise_norm = LayerNorm(dim)
         self.project = nn.Linear(dim, dim)
         self.dropout = RowDropout(dropout)
@@ -160,12 +191,23 @@ class ConvolutionModule(nn.Module):
         gated = F.glu(self.gate(self.norm(x)), dim=-1)
         if padding_mask is not None:
             gated = gated.masked_fill_(padding_mask[..., None], 0.0)  # not needed for the gradient of the gate
+        if self.num_before:
+            gated = F.pad(gated, (0, 0, self.num_before, 0))
         convolved = F.silu(self.depthwise_norm(self._convolve(gated)))
         return self.dropout.added(x, self.project(convolved), clean_rows)
 
+    def step(self, x: Tensor, past: Tensor) -> Tuple[Tensor, Tensor]:
+        """The next T frames of a stream, without dropout.
+
+        x: (B, T, d) float, past: (B, kernel - 1, d) -> (B, T, d), and the past of what comes after them.
+        """
+        gated = torch.cat([past, F.glu(self.gate(self.norm(x)), dim=-1)], dim=1)
+        convolved = F.silu(self.depthwise_norm(self._convolve(gated)))
+        return x + self.project(convolved), gated[:, gated.shape[1] - self.num_before :]
+
     def _convolve(self, x: Tensor) -> Tensor:
-        weight, bias = self.depthwise.weight, self.depthwise.bias
+        weight, bias, padding = self.depthwise.weight, self.depthwise.bias, int(self.depthwise.padding[0])
         if self.as_operator:
             assert bias is not None
-            return torch.ops.fairseq_birq.depthwise(x, weight.to(x.dtype), bias.to(x.dtype))
-        return depthwise_convolution(x, weight, bias)
+            return torch.ops.fairseq_birq.depthwise(x, weight.to(x.dtype), bias.to(x.dtype), padding)
+        return depthwise_convolution(x, weight, bias, padding)

@@ -7,7 +7,8 @@ from torch import Tensor, nn
 
 from fairseq_birq.encoders.base import Encoder
 from fairseq_birq.errors import UserError
-from fairseq_birq.structs import Encoded, Features
+from fairseq_birq.modules.chunks import checked_left, chunk_frames
+from fairseq_birq.structs import Chunks, Encoded, Features
 
 
 class SpeechEncoder(nn.Module):
@@ -40,6 +41,7 @@ class SpeechEncoder(nn.Module):
         padding_mask: Optional[Tensor] = None,
         num_layers: Optional[int] = None,
         mask_features: Optional[Callable[[Features], Features]] = None,
+        chunks: Optional[Chunks] = None,
     ) -> Encoded:
         """Hidden states of layers 1 to `num_layers`.
 
@@ -48,16 +50,54 @@ class SpeechEncoder(nn.Module):
             padding_mask: (B, S) bool, or None where nothing is padded.
             num_layers: stop there; None runs all.
             mask_features: applied to the normalised features before subsampling.
+            chunks: attention stays in them, as in a stream (see `chunks`); None: every frame sees the whole utterance.
 
         Raises:
-            UserError: see `checked_input`.
+            UserError: see `checked_input`; or chunks, of an encoder that sees the future.
         """
         padding_mask = checked_input(self, waveform, padding_mask)
         features = self.frontend.features(waveform, padding_mask)
         if mask_features is not None:
             features = mask_features(features)
         hidden, frame_padding_mask = self.frontend.subsample(features)
-        return self.encoder(hidden, frame_padding_mask, num_layers)
+        return self.encoder(hidden, frame_padding_mask, num_layers, chunks)
+
+    @property
+    def frame_ms(self) -> float:
+        """From one encoder frame to the next."""
+        return self.frontend.step_samples * 1000.0 / self.frontend.sample_rate
+
+    def check_streams(self) -> None:
+        """Raises UserError where an output needs audio after its chunk."""
+        self.encoder.check_streams()
+        self.frontend.check_streams()
+
+    def chunks(self, chunk_ms: float, left_chunks: Optional[int] = None) -> Chunks:
+        """Chunks as `forward` takes them. The first begins with the utterance, the last may be shorter.
+
+        Args:
+            chunk_ms: a multiple of the encoder frame.
+            left_chunks: chunks before its own that a frame sees; None: all.
+
+        Raises:
+            UserError: the length or the number cannot be.
+        """
+        return Chunks(chunk_frames(chunk_ms, self.frame_ms), checked_left(left_chunks, "`left_chunks`"))
+
+    def stream(self, chunk_ms: float, left_chunks: Optional[int] = None):
+        """A recording while it is heard: `push(waveform)` and `finish()` give the hidden states of every chunk.
+
+        They are what `self(waveform, chunks=self.chunks(chunk_ms, left_chunks))` gives for the whole recording.
+
+        Returns:
+            an `EncoderStream`.
+
+        Raises:
+            UserError: see `chunks` and `check_streams`; or the encoder is in training mode.
+        """
+        from fairseq_birq.encoders.stream import EncoderStream
+
+        return EncoderStream(self, self.chunks(chunk_ms, left_chunks))
 
 
 def checked_input(speech_encoder, waveform: Tensor, padding_mask: Optional[Tensor]) -> Tensor:

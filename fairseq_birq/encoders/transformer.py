@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Optional, Tuple
+from typing import Tuple
 
 import torch
 from torch import Tensor, nn
@@ -73,9 +73,11 @@ class TransformerEncoder(Encoder):
         """Keyword arguments. cfg: an `EncoderConfig`."""
         if cfg.attention_window:
             raise UserError("`model.encoder.attention_window` works with `model.encoder.name: conformer` only")
+        if cfg.causal:
+            raise UserError("`model.encoder.causal` works with `model.encoder.name: conformer` only")
         return super().settings(cfg)
 
-    def prepare(self, x: Tensor, padding_mask: Optional[Tensor], start: int, clean_rows: int) -> Tuple[Tensor, LayerInputs]:
+    def prepare(self, x: Tensor, padding_mask, start: int, clean_rows: int, chunks=None) -> Tuple[Tensor, LayerInputs]:
         padding = padding_or_none(padding_mask)
         if start == 0:
             x = x if padding is None else x.masked_fill(padding[..., None], 0.0)

@@ -18,16 +18,25 @@ def register_operator() -> None:
     """
 
     @torch.library.custom_op("fairseq_birq::depthwise_backward", mutates_args=())
-    def backward(grad: Tensor, x: Tensor, weight: Tensor) -> Tuple[Tensor, Tensor, Tensor]:
+    def backward(grad: Tensor, x: Tensor, weight: Tensor, padding: int) -> Tuple[Tensor, Tensor, Tensor]:
         grad, x = (part.transpose(1, 2)[:, :, None] for part in (grad, x))
-        padding = [0, weight.shape[-1] // 2]
         for_x, for_weight, for_bias = torch.ops.aten.convolution_backward(
-            grad, x, weight[:, :, None], weight.shape[:1], [1, 1], padding, [1, 1], False, [0, 0], weight.shape[0], [True] * 3
+            grad,
+            x,
+            weight[:, :, None],
+            weight.shape[:1],
+            [1, 1],
+            [0, padding],
+            [1, 1],
+            False,
+            [0, 0],
+            weight.shape[0],
+            [True] * 3,
         )
         return for_x[:, :, 0].transpose(1, 2).contiguous(), for_weight[:, :, 0].contiguous(), for_bias
 
     @backward.register_fake
-    def _(grad, x, weight):
+    def _(grad, x, weight, padding):
         return (
             torch.empty_like(x, memory_format=torch.contiguous_format),
             weight.new_empty(weight.shape),
@@ -35,14 +44,18 @@ def register_operator() -> None:
         )
 
     @torch.library.custom_op("fairseq_birq::depthwise", mutates_args=())
-    def forward(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        return depthwise_convolution(x, weight, bias).contiguous()
+    def forward(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
+        return depthwise_convolution(x, weight, bias, padding).contiguous()
 
     @forward.register_fake
-    def _(x, weight, bias):
-        return torch.empty_like(x, memory_format=torch.contiguous_format)
+    def _(x, weight, bias, padding):
+        return x.new_empty(x.shape[0], x.shape[1] + 2 * padding - weight.shape[-1] + 1, x.shape[2])
 
     def keep(ctx, inputs, output):
         ctx.save_for_backward(*inputs[:2])
+        ctx.padding = inputs[3]
 
-    forward.register_autograd(lambda ctx, grad: backward(grad.contiguous(), *ctx.saved_tensors), setup_context=keep)
+    def gradient(ctx, grad):
+        return (*backward(grad.contiguous(), *ctx.saved_tensors, ctx.padding), None)
+
+    forward.register_autograd(gradient, setup_context=keep)

@@ -14,6 +14,7 @@ VARIANTS = {
     **{name: (name, {}) for name in ENCODERS},
     "conformer-relative": ("conformer", {"positions": "relative"}),
     "conformer-window": ("conformer", {"attention_window": 3}),
+    "conformer-causal": ("conformer", {"causal": True}),
     "conformer-relative-window": ("conformer", {"positions": "relative", "attention_window": 3}),
 }
 
