@@ -14,6 +14,8 @@ from fairseq_birq.encoders.base import Encoder
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.errors import UserError
 from fairseq_birq.frontends import FRONTENDS
+from fairseq_birq.modules.chunks import checked_left, chunk_frames
+from fairseq_birq.objective.chunk_draws import ChunkSampler
 from fairseq_birq.objective.masking import SpanMasker
 from fairseq_birq.objective.quantizer import RandomProjectionQuantizer
 from fairseq_birq.settings import refuse_removed
@@ -54,6 +56,30 @@ def build_masker(cfg, frontend) -> SpanMasker:
         start_prob=cfg.start_prob,
         noise_std=cfg.noise_std,
     )
+
+
+def build_chunk_sampler(cfg, speech_encoder: SpeechEncoder) -> Optional[ChunkSampler]:
+    """What draws chunks in training, or None where that is off.
+
+    cfg: a `ChunksConfig`
+
+    Raises:
+        UserError: a setting is out of range, or this encoder cannot compute in chunks or would not stream.
+    """
+    for name in ("prob", "left_prob"):
+        if not 0 <= getattr(cfg, name) <= 1:
+            raise UserError(f"`model.chunks.{name}` must be from 0 to 1, but is {getattr(cfg, name)}")
+    if cfg.prob == 0:
+        return None
+    speech_encoder.check_streams()
+    frames = [
+        chunk_frames(getattr(cfg, name), speech_encoder.frame_ms, f"`model.chunks.{name}`") for name in ("min_ms", "max_ms")
+    ]
+    for name, low, high in (("ms", cfg.min_ms, cfg.max_ms), ("left", cfg.min_left, cfg.max_left)):
+        if low > high:
+            raise UserError(f"`model.chunks.min_{name}` ({low:g}) must not be larger than `model.chunks.max_{name}` ({high:g})")
+    checked_left(cfg.min_left, "`model.chunks.min_left`")
+    return ChunkSampler(cfg.prob, *frames, cfg.left_prob, cfg.min_left, cfg.max_left)
 
 
 def build_quantizer(

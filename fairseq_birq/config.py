@@ -25,6 +25,18 @@ class MaskConfig:
 
 
 @dataclass
+class ChunksConfig:
+    """What attention sees in training, drawn for every update; needs a causal encoder. SpeechBrain's defaults."""
+
+    prob: float = setting(0.0, "share of the updates that are computed in chunks; 0 = off: always the whole utterance")
+    min_ms: float = setting(320.0, "the shortest chunk, a multiple of the encoder frame")
+    max_ms: float = setting(1280.0, "the longest chunk")
+    left_prob: float = setting(0.75, "share of those updates in which only some chunks before its own are seen, else all")
+    min_left: int = setting(2, "so many chunks at least")
+    max_left: int = setting(32, "and at most")
+
+
+@dataclass
 class QuantizerConfig:
     codebook_size: int = setting(8192, "V")
     codebook_dim: int = setting(16, "D")
@@ -36,7 +48,7 @@ class QuantizerConfig:
 class BirqConfig:
     """Model `birq`: one encoder, any mix of target sources."""
 
-    seed: int = setting(1, "seed of masks, filler noise and disturbances, with the update and the utterance's id")
+    seed: int = setting(1, "seed of masks, filler noise, disturbances and chunks, with the update and the utterance's id")
     pretrained_path: Optional[str] = setting(
         None, "checkpoint of model birq to start from: its encoder, and heads of equal codes"
     )
@@ -44,6 +56,7 @@ class BirqConfig:
     encoder: EncoderConfig = nested(EncoderConfig)
     mask: MaskConfig = nested(MaskConfig)
     disturbance: DisturbanceConfig = nested(DisturbanceConfig)
+    chunks: ChunksConfig = nested(ChunksConfig)
     quantizer: QuantizerConfig = nested(QuantizerConfig)
     targets: TargetsConfig = nested(TargetsConfig)
     target_encoder_path: Optional[str] = setting(
@@ -89,11 +102,12 @@ class BirqCtcConfig:
     """Model `birq_ctc`: a (pre-trained) encoder and one linear layer over letters."""
 
     pretrained_path: Optional[str] = setting(None, "checkpoint of model birq; its frontend and encoder settings are taken over")
-    seed: int = setting(1, "seed of masks and disturbances, with the update and the utterance's id")
+    seed: int = setting(1, "seed of masks, disturbances and chunks, with the update and the utterance's id")
     frontend: FrontendConfig = nested(FrontendConfig)
     encoder: EncoderConfig = nested(EncoderConfig)
     mask: MaskConfig = nested(MaskConfig)
     disturbance: DisturbanceConfig = nested(DisturbanceConfig)
+    chunks: ChunksConfig = nested(ChunksConfig)
     apply_mask: bool = setting(True, "mask features while training, as augmentation")
     compile_layers: bool = setting(False, COMPILE_LAYERS)
     freeze_encoder_updates: int = setting(0, "updates in which only the output layer learns")

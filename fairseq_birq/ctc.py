@@ -8,7 +8,7 @@ from typing import Optional
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.builders import build_masker, build_speech_encoder, compile_encoders
+from fairseq_birq.builders import build_chunk_sampler, build_masker, build_speech_encoder, compile_encoders
 from fairseq_birq.checkpoint import load_speech_encoder_state
 from fairseq_birq.config import BirqCtcConfig
 from fairseq_birq.disturbance import build_disturber
@@ -33,6 +33,7 @@ class BirqCtcModel(nn.Module):
     Args:
         masker: a `SpanMasker` that augments features in training, or None.
         disturber: a `Disturber` of waveforms in training, or None.
+        chunk_sampler: draws chunks in training, or None.
         freeze_encoder_updates: during the first so many updates the encoder gets no gradient.
         upsample: CTC frames per encoder frame, each with its own part of the output layer.
     """
@@ -47,11 +48,13 @@ class BirqCtcModel(nn.Module):
         upsample=1,
         dropout=0.0,
         disturber=None,
+        chunk_sampler=None,
     ):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker
         self.disturber = disturber
+        self.chunk_sampler = chunk_sampler
         self.seed = seed
         self.freeze_encoder_updates = freeze_encoder_updates
         self.upsample = upsample
@@ -85,6 +88,7 @@ class BirqCtcModel(nn.Module):
             upsample=cfg.upsample,
             dropout=cfg.dropout,
             disturber=build_disturber(cfg.disturbance, speech_encoder.frontend),
+            chunk_sampler=build_chunk_sampler(cfg.chunks, speech_encoder),
         )
         model.cfg = cfg
         if cfg.compile_layers:
@@ -108,9 +112,14 @@ class BirqCtcModel(nn.Module):
             waveform, realised = self._disturb(waveform, padding_mask, ids)
         hides = self.disturber is not None and self.disturber.frequency_masks is not None
         augments = self.training and (self.masker is not None or hides)
+        chunked = self.training and self.chunk_sampler is not None
+        chunks = self.chunk_sampler.sample(self.seed, self.num_updates) if chunked else None
         with torch.no_grad() if frozen else nullcontext():
             encoded = self.speech_encoder(
-                waveform, padding_mask, mask_features=(lambda x: self._augment(x, ids)) if augments else None
+                waveform,
+                padding_mask,
+                mask_features=(lambda x: self._augment(x, ids)) if augments else None,
+                chunks=chunks,
             )
         logits = ctc_frames(self.output(self.dropout(encoded.last)), self.upsample)
         return CtcOutput(logits, encoded.padding_mask.repeat_interleave(self.upsample, dim=1), realised)

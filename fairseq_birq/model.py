@@ -1,11 +1,12 @@
 """The pre-training model: one encoder on masked input, any mix of target sources on the unmasked input."""
 
+from dataclasses import replace
 from typing import Dict, List, Optional, Tuple
 
 import torch
 from torch import Tensor, nn
 
-from fairseq_birq.builders import build_masker, build_speech_encoder, compile_encoders
+from fairseq_birq.builders import build_chunk_sampler, build_masker, build_speech_encoder, compile_encoders
 from fairseq_birq.checkpoint import load, load_speech_encoder_state, start_from
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.devices import block_bytes, to_device
@@ -16,7 +17,7 @@ from fairseq_birq.objective.heads import CodebookHeads
 from fairseq_birq.objective.losses import pretraining_loss
 from fairseq_birq.objective.masking import utterance_keys
 from fairseq_birq.settings import from_dict
-from fairseq_birq.structs import Features, PretrainingOutput, TargetInputs
+from fairseq_birq.structs import Chunks, Features, PretrainingOutput, TargetInputs
 from fairseq_birq.targets import TARGETS, build_targets
 from fairseq_birq.targets.base import TargetSource
 
@@ -31,11 +32,24 @@ class BirqModel(nn.Module):
         head_names: which head predicts the codes of each source.
         seed: of masks and filler noise, with the update and the utterance's id.
         masked_views: differently masked copies of a batch.
+        chunk_sampler: draws chunks of the masked input in training, see `ChunkSampler`; targets see whole utterances. Or None.
         disturber: disturbs what the encoder hears in training, once for all views, and not what targets are made of; or None.
         block_mb: most MiB of logits that are alive at once; 0: what suits the device.
     """
 
-    def __init__(self, speech_encoder, masker, targets, heads, head_names, seed=1, masked_views=1, block_mb=0.0, disturber=None):
+    def __init__(
+        self,
+        speech_encoder,
+        masker,
+        targets,
+        heads,
+        head_names,
+        seed=1,
+        masked_views=1,
+        block_mb=0.0,
+        disturber=None,
+        chunk_sampler=None,
+    ):
         super().__init__()
         self.speech_encoder = speech_encoder
         self.masker = masker
@@ -46,6 +60,7 @@ class BirqModel(nn.Module):
         self.masked_views = masked_views
         self.block_mb = block_mb
         self.disturber = disturber
+        self.chunk_sampler = chunk_sampler
         self.num_updates = 0
 
     @classmethod
@@ -76,6 +91,7 @@ class BirqModel(nn.Module):
             masked_views=cfg.masked_views,
             block_mb=cfg.block_mb,
             disturber=build_disturber(cfg.disturbance, speech_encoder.frontend),
+            chunk_sampler=build_chunk_sampler(cfg.chunks, speech_encoder),
         )
         if cfg.pretrained_path:
             start_from(model, cfg.pretrained_path)
@@ -147,7 +163,8 @@ class BirqModel(nn.Module):
         mask = self.masker.sample(padded.repeat(self.masked_views, 1), keys)
         frame_padding_mask = to_device(padded, waveform.device)
         inputs = TargetInputs(waveform, padding_mask, features, frame_padding_mask, mask, keys, {}, codes, num_frames)
-        predicted, inputs.hidden = self.encode(features, inputs.padding_or_none, mask, keys, sources, heard)
+        chunks = self.chunk_sampler.sample(self.seed, update) if self.chunk_sampler is not None and self.training else None
+        predicted, inputs.hidden = self.encode(features, inputs.padding_or_none, mask, keys, sources, heard, chunks)
         targets = {name: source(inputs) for name, source in sources.items()}
         rows, columns = inputs.frames()
         index = to_device(rows * mask.shape[1] + columns, waveform.device)
@@ -172,6 +189,7 @@ class BirqModel(nn.Module):
         keys: Tensor,
         sources,
         heard: Optional[Features] = None,
+        chunks: Optional[Chunks] = None,
     ):
         """The last layer on masked features, and on unmasked ones the layers that sources ask for.
 
@@ -182,6 +200,7 @@ class BirqModel(nn.Module):
         Args:
             features: the clean ones.
             heard: disturbed ones, which are masked; None: the clean ones are.
+            chunks: of the masked views; clean utterances are always seen whole.
 
         Returns:
             (views * B, T, d), and {layer: (B, T, d)}.
@@ -193,21 +212,23 @@ class BirqModel(nn.Module):
         wanted = sorted({layer for source in sources.values() for layer in source.hidden_layers})
         needs_gradient = any(source.needs_gradient for source in sources.values()) and torch.is_grad_enabled()
         if not wanted:
-            return self._run(masked, masked_padding)[-1], {}
+            return self._run(masked, masked_padding, chunks=chunks)[-1], {}
         clean_rows = 0 if any(source.target_dropout for source in sources.values()) else batch
         if not needs_gradient:
             with torch.no_grad():
                 layers = self._run(features, frame_padding_mask, wanted[-1], clean_rows)
-            return self._run(masked, masked_padding)[-1], {layer: layers[layer - 1] for layer in wanted}
+            return self._run(masked, masked_padding, chunks=chunks)[-1], {layer: layers[layer - 1] for layer in wanted}
         joined = Features(torch.cat([masked.x, features.x]), torch.cat([masked.padding_mask, features.padding_mask]))
         padding = None if masked_padding is None else torch.cat([masked_padding, frame_padding_mask])
-        layers = self._run(joined, padding, wanted[-1], clean_rows)
-        rest = self.speech_encoder.encoder.run_layers(layers[-1][:-batch], masked_padding, start=wanted[-1])
+        joined_chunks = None if chunks is None else replace(chunks, full_rows=batch)
+        layers = self._run(joined, padding, wanted[-1], clean_rows, joined_chunks)
+        rest = self.speech_encoder.encoder.run_layers(layers[-1][:-batch], masked_padding, start=wanted[-1], chunks=chunks)
         return (rest or [layers[-1][:-batch]])[-1], {layer: layers[layer - 1][-batch:] for layer in wanted}
 
-    def _run(self, features, frame_padding_mask, num_layers=None, clean_rows=0):
+    def _run(self, features, frame_padding_mask, num_layers=None, clean_rows=0, chunks=None):
         hidden, _ = self.speech_encoder.frontend.subsample(features, clean_rows)
-        return self.speech_encoder.encoder.run_layers(hidden, frame_padding_mask, stop=num_layers, clean_rows=clean_rows)
+        run_layers = self.speech_encoder.encoder.run_layers
+        return run_layers(hidden, frame_padding_mask, stop=num_layers, clean_rows=clean_rows, chunks=chunks)
 
     def _losses(self, predicted: Tensor, targets, weights):
         rewards = {name: self.targets[name].diversity_weight for name in targets}
