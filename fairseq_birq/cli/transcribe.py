@@ -12,10 +12,13 @@ from fairseq_birq.tools.transcribe.formats import FORMATS
 from fairseq_birq.tools.transcribe.output import format_of, open_output
 from fairseq_birq.tools.transcribe.recogniser import load_recogniser
 from fairseq_birq.tools.transcribe.recordings import find_recordings
+from fairseq_birq.tools.transcribe.streaming import STDIN, StreamingRecogniser
 from fairseq_birq.tools.transcribe.transcribe import transcribe
 from fairseq_birq.tools.transcribe.words import Failure
 
 LM_WEIGHT, BEAM = 2.0, 50
+MAX_SECONDS, BATCH_SECONDS = 30.0, 100.0
+CHUNK_MS, LEFT_CHUNKS = 640.0, 8
 _NOT_GIVEN = object()
 
 
@@ -30,15 +33,15 @@ def main(argv=None) -> int:
 def run(arguments):
     """(recordings that could not be read, all recordings). Raises UserError."""
     of_lexicon = _of_lexicon(vars(arguments))
+    _check_stream(arguments, of_lexicon)
     form = format_of(arguments.format, arguments.out)
     recordings = find_recordings(arguments.audio)
     output = open_output(form, arguments.out, recordings)
     recogniser = load_recogniser(arguments.checkpoint, arguments.dictionary, arguments.device)
-    decoder, failures = recogniser.decoder(**of_lexicon), []
+    failures = []
     with progress(total=len(recordings), title="transcribe", unit="recordings") as bar:
         heard = _minutes_of(bar)  # a recording may be hours long
-        results = transcribe(recogniser, decoder, recordings, arguments.max_seconds, arguments.batch_seconds, heard)
-        for result in results:
+        for result in _results(arguments, recogniser, recordings, of_lexicon, heard):
             if isinstance(result, Failure):
                 failures.append(result)
                 print(f"left out {result.name}: {UserError(result.reason)}", file=sys.stderr)
@@ -52,6 +55,48 @@ def run(arguments):
     if failures:
         print(f"{len(failures)} of {len(recordings)} recordings could not be read and are left out", file=sys.stderr)
     return len(failures), len(recordings)
+
+
+def _results(arguments, recogniser, recordings, of_lexicon, heard):
+    if not arguments.stream:
+        max_seconds = MAX_SECONDS if arguments.max_seconds is None else arguments.max_seconds
+        batch_seconds = BATCH_SECONDS if arguments.batch_seconds is None else arguments.batch_seconds
+        return transcribe(recogniser, recogniser.decoder(**of_lexicon), recordings, max_seconds, batch_seconds, heard)
+    chunk_ms = CHUNK_MS if arguments.chunk_ms is None else arguments.chunk_ms
+    streaming = StreamingRecogniser(recogniser, chunk_ms, _left_chunks(arguments.left_chunks))
+    print(streaming.latency(), file=sys.stderr)
+    return _streamed(streaming, recordings, heard)
+
+
+def _streamed(streaming, recordings, heard):
+    yield from streaming.transcribe(recordings, lambda text: print(text, file=sys.stderr, flush=True), heard)
+    print(streaming.speed(), file=sys.stderr)
+
+
+def _check_stream(arguments, of_lexicon) -> None:
+    """Raises UserError for an option without effect."""
+    if arguments.stream:
+        given = [name for name in ("max_seconds", "batch_seconds") if getattr(arguments, name) is not None]
+        if of_lexicon:
+            raise UserError("--stream takes the best letter of every frame: leave --lexicon out")
+        without = ", for a stream is neither cut nor batched"
+    else:
+        given = [name for name in ("chunk_ms", "left_chunks") if getattr(arguments, name) is not None]
+        without = " without --stream"
+        if STDIN in arguments.audio:
+            raise UserError(f"{STDIN} is audio from stdin, which only --stream reads")
+    for name in given:
+        raise UserError(f"--{name.replace('_', '-')} {getattr(arguments, name)} would have no effect{without}: leave it out")
+
+
+def _left_chunks(text):
+    """Raises UserError where it is neither a number nor `all`."""
+    if text is None or text == "all":
+        return LEFT_CHUNKS if text is None else None
+    try:
+        return int(text)
+    except ValueError:
+        raise UserError(f"--left-chunks must be a whole number or `all`, but is {text!r}") from None
 
 
 def _minutes_of(bar):
@@ -84,9 +129,13 @@ def parser() -> argparse.ArgumentParser:
     parser.add_argument("--format", choices=sorted(FORMATS), help="txt, or that of --out; json and ctm have times and confidence")
     parser.add_argument("--out", help="file ending in .txt, .json, .srt or .ctm, or a folder for a file per recording; stdout")
     parser.add_argument("--dictionary", help="dict.ltr.txt of the training data, for a checkpoint that holds no letters")
-    parser.add_argument("--max-seconds", type=float, default=30.0, help="longer recordings are cut in pauses (30)")
-    parser.add_argument("--batch-seconds", type=float, default=100.0, help="of audio, with padding, in a batch (100)")
+    parser.add_argument("--max-seconds", type=float, help=f"longer recordings are cut in pauses ({MAX_SECONDS:g})")
+    parser.add_argument("--batch-seconds", type=float, help=f"of audio, with padding, in a batch ({BATCH_SECONDS:g})")
     parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the GPU if there is one")
+    stream = parser.add_argument_group("while it is heard", "text after every chunk, of a causal model (docs/streaming.md)")
+    stream.add_argument("--stream", action="store_true", help=f"text so far goes to stderr; {STDIN} as audio: see the page")
+    stream.add_argument("--chunk-ms", type=float, help=f"length of a chunk, a multiple of the encoder frame ({CHUNK_MS:g})")
+    stream.add_argument("--left-chunks", help=f"chunks before its own that a frame sees, or all ({LEFT_CHUNKS})")
     lexicon = parser.add_argument_group("with a lexicon", "words of a lexicon instead of the best letter of every frame")
 
     def add(name, **settings):
