@@ -7,6 +7,7 @@ from fairseq_birq.cli import says_what_is_wrong
 from fairseq_birq.errors import UserError
 from fairseq_birq.tools.export import EXPORTS
 from fairseq_birq.tools.export.folder import export
+from fairseq_birq.tools.export.onnx_stream import CHUNK_MS, LEFT_CHUNKS
 
 
 @says_what_is_wrong
@@ -15,7 +16,11 @@ def main(argv=None) -> int:
     card = {name: getattr(arguments, name) for name in ("data", "licence") if getattr(arguments, name)}
     if card and arguments.to != "huggingface":
         raise UserError(f"--{' and --'.join(card)} is for the model card, which only `--to huggingface` writes")
-    files = export(arguments.checkpoint, arguments.out, arguments.to, **card)
+    chunks = {name: getattr(arguments, name) for name in ("chunk_ms", "left_chunks") if getattr(arguments, name) is not None}
+    if chunks and arguments.to != "onnx-stream":
+        names = " and ".join(f"--{name.replace('_', '-')}" for name in chunks)
+        raise UserError(f"{names}: only `--to onnx-stream` has chunks")
+    files = export(arguments.checkpoint, arguments.out, arguments.to, **card, **chunks)
     print(f"{arguments.out}: {', '.join(files)}")
     return 0
 
@@ -29,11 +34,16 @@ def parser() -> argparse.ArgumentParser:
         required=True,
         choices=sorted(EXPORTS),
         help="huggingface: for AutoModel (log-Mel Conformer with its code, waveform Transformer as a HubertModel), of a "
-        "fine-tuned checkpoint also for AutoModelForCTC and pipeline; onnx, s3prl (an upstream), safetensors with a loader "
-        "(log-Mel Conformer); what these write needs no fairseq. fairseq2, fairseq: the whole model as that side's checkpoint",
+        "fine-tuned checkpoint also for AutoModelForCTC and pipeline; onnx, onnx-stream (one step of a stream), s3prl (an "
+        "upstream), safetensors with a loader (log-Mel Conformer); what these write needs no fairseq. fairseq2, fairseq: the "
+        "whole model as that side's checkpoint",
     )
     parser.add_argument("--data", help="of the model card: which speech was trained on, whose and how much")
     parser.add_argument("--licence", help="of the model card: the weights' licence, by Hugging Face's name, as cc-by-4.0")
+    parser.add_argument("--chunk-ms", type=float, help=f"of onnx-stream: length of a chunk ({CHUNK_MS:g})")
+    parser.add_argument(
+        "--left-chunks", type=int, help=f"of onnx-stream: chunks before its own that a frame sees ({LEFT_CHUNKS})"
+    )
     return parser
 
 

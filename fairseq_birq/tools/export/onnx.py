@@ -25,16 +25,12 @@ def write_onnx(encoder, cfg, out, checkpoint=None) -> None:
         UserError: the encoder is no log-Mel Conformer, or onnx and onnxscript are missing.
     """
     check_is_log_mel_conformer(cfg)
-    try:
-        import onnx  # noqa: F401
-        import onnxscript  # noqa: F401
-    except ImportError as error:
-        raise UserError(f"this export needs the package {error.name}: pip install 'fairseq_birq[export]'") from None
+    require_onnx()
     rate = encoder.frontend.sample_rate
     waveform, padding_mask = torch.randn(2, rate), torch.zeros(2, rate, dtype=torch.bool)
     padding_mask[1, rate // 2 :] = True
     sizes = {0: torch.export.Dim("batch", min=1), 1: torch.export.Dim("samples", min=1)}
-    with _quiet():
+    with quiet():
         torch.onnx.export(
             TraceableEncoder(encoder).eval(),
             (waveform, padding_mask),
@@ -49,8 +45,17 @@ def write_onnx(encoder, cfg, out, checkpoint=None) -> None:
         )
 
 
+def require_onnx() -> None:
+    """Raises UserError where onnx or onnxscript is missing."""
+    try:
+        import onnx  # noqa: F401
+        import onnxscript  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"this export needs the package {error.name}: pip install 'fairseq_birq[export]'") from None
+
+
 @contextmanager
-def _quiet():
+def quiet():
     """Without the exporter's thousands of lines, of which fairseq's logging shows every one."""
     before = logging.root.manager.disable
     logging.disable(logging.WARNING)
