@@ -37,11 +37,7 @@ def register_operator() -> None:
 
     @backward.register_fake
     def _(grad, x, weight, padding):
-        return (
-            torch.empty_like(x, memory_format=torch.contiguous_format),
-            weight.new_empty(weight.shape),
-            weight.new_empty(len(weight)),
-        )
+        return x.new_empty(x.shape), weight.new_empty(weight.shape), weight.new_empty(len(weight))
 
     @torch.library.custom_op("fairseq_birq::depthwise", mutates_args=())
     def forward(x: Tensor, weight: Tensor, bias: Tensor, padding: int) -> Tensor:
