@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 FOLDERS = ("docs", "examples", "manifests")
-OF_FAIRSEQ2 = [f"model.{key}" for key in ("arch", "compile", "config_overrides", "family", "name", "path")]
+OF_FAIRSEQ2 = [f"model.{key}" for key in ("arch", "compile", "config_overrides", "dtype", "family", "name", "path")]
 SECTIONS = {"task": ["birq_pretraining", "birq_asr"], "model": ["birq", "birq_ctc"], "criterion": ["birq", "birq_ctc"]}
 
 
