@@ -1,6 +1,5 @@
 """Word and character error rate of a fine-tuned model, and what it writes; of a checkpoint of either side."""
 
-import torch
 from fairseq2.logging import log
 from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.recipe.config import ReferenceModelSection
@@ -39,8 +38,7 @@ class AsrEvalRecipe(Recipe):
         if foreign:
             listed = ", ".join(f"{letter!r} ({count} times)" for letter, count in foreign.most_common(20))
             log.warning("{}: letters that the checkpoint lacks: {}; each of them counts as an error", split, listed)
-        with torch.inference_mode(False):  # in which all of this runs; worker processes do not, and count bad audio in a tensor
-            dataset = open_split(config.task, split, letters, model.speech_encoder.frontend.sample_rate)
+        dataset = open_split(config.task, split, letters, model.speech_encoder.frontend.sample_rate)
         reader = BatchReader(
             lambda epoch: dataset,
             context.gangs,
