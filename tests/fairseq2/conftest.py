@@ -1,5 +1,7 @@
 """What the tests of the doors to fairseq2 share. They are a run of their own, in fairseq2's environment: `make test-fairseq2`."""
 
+import os
+
 import fairseq2
 import pytest
 import torch
@@ -11,6 +13,7 @@ from tests.fixtures.manifests import write_corpus
 
 def pytest_configure():
     """fairseq2's library with our extension, also where the package is on the path and not installed."""
+    os.environ["OMP_NUM_THREADS"] = "1"  # fairseq2 asks it how many threads torch may have
     torch.set_num_threads(1)
     fairseq2.init_fairseq2(extras=register, no_progress=True)
 

@@ -69,8 +69,8 @@ def check_training(config, theirs):
 @pytest.mark.parametrize(
     "method, updates, curve",
     [
-        ("best_rq", 3, "loss_raw_input"),
-        ("birq", 3, "nmi_own_layer_raw_input"),
+        ("best_rq", 6, "loss_raw_input"),
+        ("birq", 6, "nmi_own_layer_raw_input"),
         ("latent_rq", 20, "perplexity_snapshot_layer1"),  # its stages begin at 8 and 14
     ],
 )
@@ -83,5 +83,6 @@ def test_the_command_trains_a_debug_recipe(method, updates, curve, corpus, tmp_p
     main(PretrainRecipe())
     steps = logged(tmp_path / "run")
     assert newest(tmp_path / "run/checkpoints")[1] == steps[-1]["Step"] == updates
-    assert all(step["Loss"] > 0 for step in steps) and curve in steps[-1]
+    assert all(step["Loss"] >= 0 for step in steps) and curve in steps[-1]  # 0 where a batch has no masked frame
+    assert max(step["Loss"] for step in steps) > 3
     assert logged(tmp_path / "run", "valid")[-1]["Step"] == updates

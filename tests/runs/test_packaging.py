@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-LISTS = ("main", "legacy")
+LISTS = ("main", "legacy", "fairseq2")
 
 
 def pins(repository, name):
@@ -142,7 +142,9 @@ def test_no_file_imports_torchaudio(repository):
     assert importing == []
 
 
-@pytest.mark.parametrize("target", ["env", "demo", "test", "test-legacy", "lint", "check", "docs", "bench", "clean"])
+@pytest.mark.parametrize(
+    "target", ["env", "demo", "test", "test-legacy", "test-fairseq2", "lint", "check", "docs", "bench", "clean"]
+)
 def test_make_knows_its_targets(repository, target):
     done = subprocess.run(["make", "-n", target], cwd=repository, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

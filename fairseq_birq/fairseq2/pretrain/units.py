@@ -89,7 +89,7 @@ class PretrainEvalUnit(EvalUnit[Batch]):
     """The same on held-out speech, with the same masks every time, and how many codes changed since the last time."""
 
     def __init__(self, shared: Pretraining):
-        self._shared, self._churn = shared, Churn()
+        self._shared, self._churn, self._num_updates = shared, Churn(), 0
 
     def prepare_metric_bag(self, metric_bag: MetricBag) -> None:
         metric_bag.add("sums", Sums())

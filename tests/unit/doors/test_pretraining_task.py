@@ -32,6 +32,16 @@ def test_seconds_become_samples_and_batches_hold_max_tokens(tmp_path):
     assert all(batch["net_input"]["waveform"].numel() <= 48000 for batch in batches)
 
 
+@pytest.mark.parametrize("limits", [(48000, None), (None, 2), (60000, 3), (None, None)])
+def test_batches_without_fairseq_are_those_of_fairseq(tmp_path, limits):
+    """What the doors to fairseq2 train on."""
+    task = task_of(write_manifest(tmp_path, seconds=(0.6, 1.0, 2.0, 2.5, 1.0, 0.7, 1.0)), max_seconds=2.5)
+    task.load_dataset("train")
+    dataset = task.dataset("train")
+    theirs = dataset.batch_by_size(dataset.ordered_indices(), *limits)
+    assert [batch.tolist() for batch in dataset.batches(*limits)] == [list(map(int, batch)) for batch in theirs]
+
+
 def test_a_missing_manifest_names_the_command_that_makes_one(tmp_path, caplog):
     stops(caplog, f"birq-manifest FOLDER {tmp_path}", task_of(tmp_path).load_dataset, "train")
 
