@@ -12,7 +12,7 @@
 #
 # PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
 # PYTHON310=python3.10           the interpreter of .venv-legacy
-# PYTHON_FAIRSEQ2=python3.11     the interpreter of .venv-fairseq2 (3.10 to 3.12)
+# PYTHON_FAIRSEQ2=python3.11     the interpreter of .venv-fairseq2 (3.11 or 3.12)
 # TORCH=torch==2.13.0            the torch to install; on a CUDA machine plain pip brings the CUDA build
 # METHOD='best_rq birq'          which examples/<METHOD>/demo.yaml the demo pre-trains
 
@@ -115,8 +115,8 @@ $(LEGACY)/.stamp-package: $(LEGACY)/.stamp-fairseq pyproject.toml requirements/l
 env-fairseq2: $(FAIRSEQ2)/.stamp-package
 
 $(FAIRSEQ2)/.stamp-venv:
-	@$(PYTHON_FAIRSEQ2) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' 2>/dev/null || { echo \
-	  "error: '$(PYTHON_FAIRSEQ2)' is missing or is not Python 3.10 to 3.12. Name one:" \
+	@$(PYTHON_FAIRSEQ2) -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null || { echo \
+	  "error: '$(PYTHON_FAIRSEQ2)' is missing or is not Python 3.11 or 3.12. Name one:" \
 	  "make env-fairseq2 PYTHON_FAIRSEQ2=/path/to/python3.11"; exit 1; }
 	@echo "== 1/3 $(FAIRSEQ2) with $$($(PYTHON_FAIRSEQ2) --version)"
 	$(PYTHON_FAIRSEQ2) -m venv $(FAIRSEQ2)
