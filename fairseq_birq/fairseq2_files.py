@@ -15,6 +15,7 @@ from torch import Tensor
 from fairseq_birq.errors import UserError
 
 SETTINGS, SHARDS = "model.yaml", "model/pp_00/tp_00/sdp_*.pt"
+OF_TASK = ("symbols", "unit_scores")  # of a fine-tuned model: in fairseq the task's state, in fairseq2 beside the settings
 EXTRA, _BLOCK = "_extra_state", 4096  # bytes
 _NUMBER = r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$"
 
@@ -74,25 +75,28 @@ def read_run(path, folder: Path, read_file: Callable[[Path], dict]) -> dict:
         UserError: there is no step, `model.yaml` is damaged or of another model, or shards are missing.
     """
     step, files = step_files(path, folder)
-    settings, symbols = _settings(folder / SETTINGS)
+    settings, task_state = _settings(folder / SETTINGS)
     shards = [read_file(file) for file in files]
     try:
-        state = shards[0] if len(shards) == 1 else _joined(shards, _shapes(settings, symbols))
-        return as_fairseq(settings, with_extra_state(state), symbols, _count(step))
+        state = shards[0] if len(shards) == 1 else _joined(shards, _shapes(settings, task_state))
+        return as_fairseq(settings, with_extra_state(state), task_state, _count(step))
     except (ValueError, RuntimeError, KeyError) as error:
         raise UserError(f"checkpoint {step}: its files do not fit together or are damaged: {error}") from None
 
 
-def as_fairseq(settings: dict, state: dict, symbols: Optional[List[str]], num_updates: int) -> dict:
-    """A checkpoint as fairseq writes it, without the optimizer's state. settings: of the model, with its `_name`."""
-    task = {"_name": "birq_asr" if symbols else "birq_pretraining", "data": ""}
+def as_fairseq(settings: dict, state: dict, task_state: dict, num_updates: int) -> dict:
+    """A checkpoint as fairseq writes it, without the optimizer's state.
+
+    settings: of the model, with its `_name`; task_state: what a fine-tuned one knows of `OF_TASK`
+    """
+    task = {"_name": "birq_asr" if task_state else "birq_pretraining", "data": ""}
     history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {"best": None}, "num_updates": num_updates}
     return {
         "args": None,
         "cfg": {"model": settings, "task": task},
         "model": state,
         "optimizer_history": [history],
-        "task_state": {"symbols": list(symbols)} if symbols else {},
+        "task_state": task_state,
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "val_loss": None},
         "last_optimizer_state": None,
     }
@@ -123,13 +127,13 @@ def _count(step: Path) -> int:
 
 
 def _settings(path: Path):
-    """Our settings of a model, with its name, and its letters or None."""
+    """Our settings of a model, with its name, and what it knows of `OF_TASK`."""
     content = read_yaml(path)
     settings = content.get("model_config") if isinstance(content, dict) else None
     if not isinstance(settings, dict) or not isinstance(content.get("model_family"), str):
         raise UserError(f"{path}: has no `model_family` and `model_config`: no run of fairseq2 wrote it")
-    symbols = settings.pop("symbols", None)
-    return {**settings, "_name": content["model_family"]}, symbols
+    task_state = {key: settings.pop(key, None) for key in OF_TASK}
+    return {**settings, "_name": content["model_family"]}, {key: value for key, value in task_state.items() if value}
 
 
 def read_yaml(path: Path):
@@ -157,13 +161,13 @@ def read_yaml(path: Path):
         raise UserError(f"{path}: is no YAML file: {error}") from None
 
 
-def _shapes(settings: dict, symbols: Optional[List[str]]) -> Dict[str, torch.Size]:
+def _shapes(settings: dict, task_state: dict) -> Dict[str, torch.Size]:
     """The parameters' shapes of a model; what else it keeps is whole in every shard."""
     from fairseq_birq.ctc import BirqCtcModel
     from fairseq_birq.model import BirqModel
 
     plain = {**settings, "pretrained_path": None, "compile_layers": False}
-    model = BirqCtcModel.build_model(plain, len(symbols)) if symbols else BirqModel.build_model(plain)
+    model = BirqCtcModel.build_model(plain, len(task_state["symbols"])) if task_state else BirqModel.build_model(plain)
     return {name: parameter.shape for name, parameter in model.named_parameters()}
 
 

@@ -18,6 +18,7 @@ from fairseq_birq.fairseq2 import archs
 from fairseq_birq.fairseq2.converting import convert_state
 from fairseq_birq.fairseq2.families import apply_fsdp, apply_layerwise_ac, compile_model
 from fairseq_birq.fairseq2.state import TensorState
+from fairseq_birq.fairseq2_files import OF_TASK
 from fairseq_birq.settings import from_dict, setting, to_dict
 from fairseq_birq.structs import CtcOutput
 
@@ -33,6 +34,7 @@ class CtcConfig(BirqCtcConfig):
     """Settings of model `birq_ctc`, and the symbols that it scores: what a checkpoint needs to write words."""
 
     symbols: List[str] = setting(list, "filled in by training: of the dictionary")
+    unit_scores: List[float] = setting(list, "filled in by training: log-probabilities of subword units, for exports")
 
 
 torch.export.register_dataclass(CtcOutput)  # FSDP2 looks for tensors in what a model gives, to know when its backward pass begins
@@ -76,7 +78,7 @@ def create_ctc_model(config: CtcConfig) -> Fairseq2CtcModel:
     """Raises UserError for settings that cannot be, and for a configuration without letters."""
     if not config.symbols:
         raise UserError("`model.config_overrides.symbols` is empty: a model that writes letters needs those of its dictionary")
-    settings = {key: value for key, value in to_dict(config).items() if key != "symbols"}
+    settings = {key: value for key, value in to_dict(config).items() if key not in OF_TASK}
     model = Fairseq2CtcModel.build_model(settings, len(config.symbols))
     model.symbols = list(config.symbols)
     return model

@@ -117,6 +117,19 @@ def test_audio_that_cannot_be_read_is_counted(finetuned, tmp_path, capfd):
     assert "0003.flac" in capfd.readouterr()[1]
 
 
+def test_subword_units_are_written_as_words(tmp_path, repository, pretrained):
+    data, units = ctc_case.write_corpus(tmp_path / "data"), ["\u2581a", "\u2581b", "a", "b"]
+    spelled = [" ".join(" ".join(["\u2581" + word[0], *word[1:]]) for word in text.split()) for text in ctc_case.TEXTS]
+    for split in ("train", "valid"):
+        (data / f"{split}.spm").write_text("\n".join(spelled) + "\n")
+    (data / "dict.spm.txt").write_text("".join(f"{unit} 1\n" for unit in units))
+    (data / "spm.vocab").write_text("<unk>\t0\n" + "".join(f"{unit}\t-{place + 1}\n" for place, unit in enumerate(units)))
+    out = finetune(tmp_path / "out", repository, data, pretrained, "task.labels=spm", "regime.num_steps=3")
+    assert load_checkpoint(out)["task_state"]["unit_scores"] == [-1.0, -2.0, -3.0, -4.0]
+    _, lines = evaluate(tmp_path / "eval", data, "dataset.subset=valid", "task.labels=spm", f"model.path={out}")
+    assert {line.split("\t")[1] for line in lines[1:]} == set(ctc_case.TEXTS)
+
+
 def test_letters_that_the_model_lacks_are_errors_of_the_model(finetuned, tmp_path):
     data = write_manifest(tmp_path / "data", "valid", seconds=[1.0], texts=["zzz"])
     metrics, lines = evaluate(tmp_path / "out", data, "dataset.subset=valid", f"model.path={finetuned}")

@@ -4,15 +4,17 @@ from pathlib import Path
 
 from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_manifest
-from fairseq_birq.data.transcripts import foreign_letters, read_letter_rows, read_symbols
+from fairseq_birq.data.transcripts import are_subwords, foreign_letters, read_letter_rows, read_symbols, read_unit_scores
 from fairseq_birq.decoding.alphabet import Alphabet
 from fairseq_birq.errors import UserError
 from fairseq_birq.settings import MISSING
 
 
 def read_alphabet(section) -> Alphabet:
-    """The letters of `task.data`. Raises UserError where there is no dictionary."""
-    return Alphabet(read_symbols(_folder(section) / f"dict.{section.labels}.txt"))
+    """The letters or subword units of `task.data`. Raises UserError where there is no dictionary."""
+    symbols = read_symbols(_folder(section) / f"dict.{section.labels}.txt")
+    scores = read_unit_scores(_folder(section) / f"{section.labels}.vocab", symbols[4:]) if are_subwords(symbols) else None
+    return Alphabet(symbols, scores)
 
 
 def open_split(section, split: str, letters: Alphabet, sample_rate: int) -> AudioDataset:

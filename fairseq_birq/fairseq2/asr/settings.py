@@ -14,7 +14,7 @@ from fairseq_birq.ctc import resolve_pretrained, with_encoder_of
 from fairseq_birq.decoding.alphabet import Alphabet
 from fairseq_birq.errors import UserError
 from fairseq_birq.fairseq2.ctc_family import CTC_FAMILY, CtcConfig
-from fairseq_birq.fairseq2_files import checkpoint_folder, step_files
+from fairseq_birq.fairseq2_files import OF_TASK, checkpoint_folder, step_files
 from fairseq_birq.settings import merged, to_dict
 
 _KEY = "model.config_overrides"
@@ -40,7 +40,8 @@ def complete_settings(section, letters: Alphabet, resolver):
     config = CtcConfig() if section.arch is None else family.maybe_get_arch_config(section.arch)
     if config is None:
         raise UserError(f"`model.arch` must be one of {', '.join(sorted(family.get_archs()))}, but is {section.arch}")
-    config = merged(config, {**(section.config_overrides or {}), "symbols": letters.symbols}, _KEY)
+    of_task = {"symbols": letters.symbols, "unit_scores": letters.unit_scores or []}
+    config = merged(config, {**(section.config_overrides or {}), **of_task}, _KEY)
     config, encoder_state = resolve_pretrained(config)
     section.config_overrides = to_dict(config)
     return encoder_state
@@ -63,7 +64,8 @@ def take_checkpoint(section, letters=None) -> None:
             f"checkpoint {path} is of a pre-trained model, which knows no letters: fine-tune it first, with "
             f"{_KEY}.pretrained_path (docs/fairseq2.md)"
         )
-    symbols = (content.get("task_state") or {}).get("symbols")
+    stored = content.get("task_state") or {}
+    symbols, of_task = stored.get("symbols"), {key: list(stored[key]) for key in OF_TASK if stored.get(key)}
     if not symbols:
         raise UserError(f"checkpoint {path} holds no letters: it was trained before checkpoints held them")
     if letters is not None and list(symbols) != letters.symbols:
@@ -71,9 +73,9 @@ def take_checkpoint(section, letters=None) -> None:
             f"checkpoint {path} was trained with other letters than the dictionary of `task.data`; copy the dictionary of its "
             f"training data there. Its letters are: {' '.join(symbols[4:])}"
         )
-    wanted = CtcConfig(**vars(config), symbols=list(symbols))
+    wanted = CtcConfig(**vars(config), **of_task)
     if section.config_overrides:  # of training; what decides the shapes is the checkpoint's
-        changed = merged(CtcConfig(), {**section.config_overrides, "symbols": list(symbols)}, _KEY)
+        changed = merged(CtcConfig(), {**section.config_overrides, **of_task}, _KEY)
         wanted = replace(with_encoder_of(config, changed), upsample=config.upsample, pretrained_path=None)
     section.config_overrides = to_dict(wanted)
     run = checkpoint_folder(path)

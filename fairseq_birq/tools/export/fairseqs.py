@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 
-from fairseq_birq.fairseq2_files import SETTINGS, SHARDS, as_fairseq, tensors_only
+from fairseq_birq.fairseq2_files import OF_TASK, SETTINGS, SHARDS, as_fairseq, tensors_only
 from fairseq_birq.settings import to_dict
 
 
@@ -19,9 +19,7 @@ def write_fairseq2(encoder, cfg, out, checkpoint) -> None:
         cfg: the checkpoint's model settings; they stand in `model.yaml` and in the card, as JSON, which is YAML.
         checkpoint: its whole content.
     """
-    settings, symbols = _portable(cfg), _symbols(checkpoint)
-    if symbols:
-        settings["symbols"] = list(symbols)
+    settings = {**_portable(cfg), **_task_state(checkpoint)}
     step, out = f"step_{_num_updates(checkpoint)}", Path(out)
     content = {"model_family": checkpoint["cfg"]["model"]["_name"], "model_config": settings}
     (out / step / SHARDS).parent.mkdir(parents=True)
@@ -33,7 +31,7 @@ def write_fairseq2(encoder, cfg, out, checkpoint) -> None:
 def write_fairseq(encoder, cfg, out, checkpoint) -> None:
     """`checkpoint.pt` for fairseq-generate, for fine-tuning, and for `checkpoint.restore_file` with all that it can reset."""
     settings = {**_portable(cfg), "_name": checkpoint["cfg"]["model"]["_name"]}
-    content = as_fairseq(settings, checkpoint["model"], _symbols(checkpoint), _num_updates(checkpoint))
+    content = as_fairseq(settings, checkpoint["model"], _task_state(checkpoint), _num_updates(checkpoint))
     torch.save(content, Path(out) / "checkpoint.pt")
 
 
@@ -42,8 +40,9 @@ def _portable(cfg) -> dict:
     return {**to_dict(cfg), "pretrained_path": None}
 
 
-def _symbols(checkpoint):
-    return (checkpoint.get("task_state") or {}).get("symbols")
+def _task_state(checkpoint) -> dict:
+    stored = checkpoint.get("task_state") or {}
+    return {key: list(stored[key]) for key in OF_TASK if stored.get(key)}
 
 
 def _write_yaml(path: Path, content: dict) -> None:

@@ -4,8 +4,7 @@ from fairseq2.logging import log
 from fairseq2.recipe import Recipe, RecipeContext
 from fairseq2.recipe.config import ReferenceModelSection
 
-from fairseq_birq.data.transcripts import WORD_BOUNDARY
-from fairseq_birq.decoding import DECODERS
+from fairseq_birq.decoding import lexicon_decoder
 from fairseq_birq.decoding.alphabet import Alphabet
 from fairseq_birq.decoding.options import OF_LEXICON, choose_decoder
 from fairseq_birq.fairseq2 import register
@@ -67,4 +66,4 @@ def build_decoder(section, symbols):
     names = {key: f"`decoder.{key}`" for key in OF_LEXICON}
     if choose_decoder(section.name, options, names, defaults) == "greedy":
         return None
-    return DECODERS["lexicon"](symbols, blank=Alphabet.blank, word_boundary=WORD_BOUNDARY, **options)
+    return lexicon_decoder(symbols, Alphabet.blank, **options)

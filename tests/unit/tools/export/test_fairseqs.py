@@ -30,6 +30,16 @@ def test_there_and_back_nothing_is_lost(tmp_path, write):
     assert main([str(first), str(there), "--to", "fairseq2"]) == 2  # there already
 
 
+def test_scores_of_subword_units_travel(tmp_path):
+    symbols, scores = ["<s>", "<pad>", "</s>", "<unk>", "\u2581a", "no", "=", "1"], [-1.5, -2.0, -1e-07, -3.0]
+    write_ctc_checkpoint(tmp_path / "checkpoint.pt", symbols)
+    content = load_checkpoint(tmp_path / "checkpoint.pt")
+    content["task_state"]["unit_scores"] = scores
+    torch.save(content, tmp_path / "checkpoint.pt")
+    main([str(tmp_path / "checkpoint.pt"), str(tmp_path / "there"), "--to", "fairseq2"])
+    assert load_checkpoint(tmp_path / "there")["task_state"] == {"symbols": symbols, "unit_scores": scores}
+
+
 @pytest.mark.parametrize("back", ["back/checkpoint.pt", "there"])
 def test_fairseq_decodes_with_what_came_back_and_with_a_run_of_fairseq2(tmp_path, back):
     model = write_ctc_checkpoint(tmp_path / "checkpoint.pt")
