@@ -60,6 +60,7 @@ def parse():
     parser.add_argument("--seconds", type=float, default=10.0, help="of the longest utterance")
     parser.add_argument("--shortest", type=float, default=1.0, metavar="SHARE", help="of the shortest utterance, in the longest")
     parser.add_argument("--update", type=int, default=1, help="that the model is told")
+    parser.add_argument("--advance", action="store_true", help="each round is an update later, so that what it draws differs")
     parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="of task, model or criterion, on both sides")
     parser.add_argument("--set-new", nargs="*", default=[], metavar="KEY=VALUE", help="the same, on the new side alone")
     return parser.parse_intermixed_args()
@@ -95,7 +96,8 @@ def compare(name, options, folder) -> dict:
     """The row of a method or a recipe."""
     sides = {"old": options.old, "new": options.new}
     changes = {"old": options.set, "new": [*options.set, *options.set_new]}
-    settings = {side: {"cfg": settings_of(name, folder, changes[side]), "update": options.update} for side in sides}
+    told = {"update": options.update, "advance": options.advance}
+    settings = {side: {"cfg": settings_of(name, folder, changes[side]), **told} for side in sides}
     times, losses = in_turns(sides, settings, options.rounds)
     runs = range(options.memory_runs)
     memory = {side: statistics.median(peak_of(path, settings[side]) for _ in runs) for side, path in sides.items()}
@@ -246,6 +248,8 @@ def make_step(path: Path, settings: dict):
 
     def step(split, seed):
         torch.manual_seed(seed)
+        if settings["advance"]:
+            model.set_num_updates(settings["update"] + seed)
         for parameter in model.parameters():
             if parameter.grad is not None:
                 parameter.grad.zero_()

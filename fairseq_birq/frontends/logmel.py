@@ -139,9 +139,9 @@ def normalise_utterance(features: Features) -> Features:
     valid = ~features.padding_mask[..., None]
     num_valid = valid.sum(1, keepdim=True).clamp(min=1)
     x = features.x.double() * valid
-    centred = (x - x.sum(1, keepdim=True) / num_valid) * valid
-    variance = centred.square().sum(1, keepdim=True) / num_valid
-    return Features((centred * (variance + _VARIANCE_FLOOR).rsqrt()).float(), features.padding_mask)
+    x = x.sub_(x.sum(1, keepdim=True) / num_valid).mul_(valid)
+    variance = x.square().sum(1, keepdim=True) / num_valid
+    return Features(x.mul_((variance + _VARIANCE_FLOOR).rsqrt()).float(), features.padding_mask)
 
 
 def stack_frames(

@@ -10,6 +10,7 @@ from fairseq_birq.builders import build_frontend
 from fairseq_birq.config import BirqConfig
 from fairseq_birq.disturbance import DISTURBANCES, build_disturber
 from fairseq_birq.disturbance.base import Batch
+from fairseq_birq.disturbance.disturber import start
 from fairseq_birq.disturbance.reverberation import convolve, from_direct_sound
 from fairseq_birq.errors import UserError
 from fairseq_birq.objective.masking import utterance_keys
@@ -157,8 +158,21 @@ def test_a_response_begins_with_its_strongest_sample_and_has_unit_energy():
 def test_convolution_in_blocks_is_that_of_the_whole(samples, length):
     generator = torch.Generator().manual_seed(0)
     x, responses = (torch.randn(2, size, generator=generator) for size in (samples, length))
-    expected = [np.convolve(*(one.double().numpy() for one in pair))[:samples] for pair in zip(x, responses)]
-    assert np.allclose(convolve(x, responses).numpy(), expected, atol=1e-5)
+    expected = np.array([np.convolve(*(one.double().numpy() for one in pair))[:samples] for pair in zip(x, responses)])
+    assert np.allclose(convolve(x.double(), responses.double()).numpy(), expected, atol=1e-9)
+    assert np.allclose(convolve(x, responses).numpy(), expected, atol=2e-6 * np.abs(expected).max())
+
+
+def test_row_by_row_is_what_all_together_are(folder):
+    """The first is a CPU's way, the second other devices'."""
+    room = disturber(only(folder, "reverberation")).kinds[0]
+    room.open()
+    heard = []
+    for way in (room._row_by_row, room._together):
+        disturbed, rows = start(batch(extra_padding=0.3), torch.arange(len(SECONDS))), torch.tensor([0, 1, 3])
+        way(disturbed, rows, torch.tensor([1, 0, 1]))
+        heard.append(disturbed.x)
+    assert torch.allclose(*heard, atol=1e-6) and not torch.equal(heard[0][3], batch(extra_padding=0.3).waveform[3])
 
 
 def test_volume_is_the_drawn_one(folder):
