@@ -148,6 +148,9 @@ class AsrTaskConfig(TrainingRunConfig):
     min_seconds: float = setting(0.1, "shorter utterances are left out, with one counted line")
     on_bad_audio: str = setting("skip", "what an unreadable file does", ["skip", "error"])
     bad_audio_budget: float = setting(0.01, "share of the rows that may be bad before it is an error")
+    speeds: List[float] = setting(
+        lambda: [1.0], "of training utterances; one is drawn for each in every epoch, as 0.9, 1.0 and 1.1; [1.0] = as recorded"
+    )
     decoder: str = setting(
         "auto", "best letter per frame, or words of a lexicon; auto: lexicon where one is given", ["auto", "greedy", "lexicon"]
     )
@@ -173,7 +176,10 @@ class PretrainingTaskConfig(TrainingRunConfig):
     min_seconds: float = setting(0.5, "shorter utterances are left out, with one counted line")
     on_bad_audio: str = setting("skip", "what an unreadable file does", ["skip", "error"])
     bad_audio_budget: float = setting(0.01, "share of the rows that may be bad before it is an error, per process")
-    crop_seed: int = setting(1, "seed of where long utterances are cut, and of what the mixture of `corpora` takes")
+    speeds: List[float] = setting(
+        lambda: [1.0], "of training utterances; one is drawn for each in every epoch, as 0.9, 1.0 and 1.1; [1.0] = as recorded"
+    )
+    crop_seed: int = setting(1, "seed of where long utterances are cut, of speeds, and of what the mixture of `corpora` takes")
     crop_step_samples: Optional[int] = setting(
         None, "cuts begin at multiples of this; null = of the labels' frame step with label_file targets, else anywhere"
     )

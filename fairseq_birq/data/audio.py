@@ -56,7 +56,12 @@ def read_header(path: str, check_samples: bool = False) -> AudioInfo:
 
 
 def read(
-    path: str, sample_rate: int, offset: int = 0, num_samples: int = -1, file_rate: Optional[int] = None
+    path: str,
+    sample_rate: int,
+    offset: int = 0,
+    num_samples: int = -1,
+    file_rate: Optional[int] = None,
+    heard_rate: Optional[int] = None,
 ) -> Tuple[np.ndarray, int]:
     """Samples of an audio file as the mean of its channels, resampled if its rate is another one.
 
@@ -65,6 +70,7 @@ def read(
     sample_rate: Hz, of the result; offset and num_samples count in samples at this rate
     num_samples: length of the result at most; -1 reads to the end
     file_rate: Hz that the file must have; None: any
+    heard_rate: Hz that its samples are taken to have, which changes the speed; None: the file's
 
     Returns:
         wave: (S,) float32; [-1, 1] for integer formats
@@ -81,6 +87,7 @@ def read(
                 "birq-manifest, which notes each file's rate"
             )
         _check_channels(file, path, samples)
+        rate = heard_rate or rate
         begin, end, skipped = _span(rate, sample_rate, offset, num_samples, file_frames)
         wave = _decode(file, path, samples.start + begin, end - begin).mean(axis=1)
     if not np.isfinite(wave).all():

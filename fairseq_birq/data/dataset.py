@@ -2,7 +2,7 @@
 
 import logging
 import math
-from typing import List, Optional
+from typing import List, Optional, Sequence
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from fairseq_birq.data.audio import AudioError, read, read_header
 from fairseq_birq.data.batching import BatchesByLength
 from fairseq_birq.data.frame_labels import LabelStore
 from fairseq_birq.data.manifest import Manifest, read_rates
+from fairseq_birq.data.speeds import Speeds
 from fairseq_birq.data.workers import obey_the_training_process_alone
 from fairseq_birq.errors import UserError
 
@@ -37,9 +38,11 @@ class AudioDataset(BatchesByLength):
     frame_labels: codes of this manifest's encoder frames, which are cut with the audio
     crop_step: cuts begin at multiples of so many samples; None: of the frame labels' step, or anywhere
     first_id: of row 0; a row's id, to which masks and cuts belong, is this and its number
+    speeds: one of them is drawn for (seed, epoch, id); all lengths here are those after it, and `min_samples` is of the fastest
 
     Raises:
-        UserError: no row is long enough, the number of transcripts is not that of the rows, or cuts miss the frame labels.
+        UserError: no row is long enough, the number of transcripts is not that of the rows, cuts miss the frame labels, or there
+            are speeds beside frame labels.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class AudioDataset(BatchesByLength):
         frame_labels: Optional[LabelStore] = None,
         crop_step: Optional[int] = None,
         first_id: int = 0,
+        speeds: Sequence[float] = (1.0,),
     ):
         super().__init__()
         if letters is not None and len(letters) != len(manifest):
@@ -69,6 +73,7 @@ class AudioDataset(BatchesByLength):
         self.pad_index = pad_index
         self.frame_labels = frame_labels
         self.crop_step = _checked_crop_step(crop_step, frame_labels)
+        self.speeds = Speeds.build(speeds, seed, frame_labels)
         self.bad_rows_allowed = 0 if on_bad_audio == "error" else math.ceil(bad_audio_budget * len(manifest))
         self.min_samples = max(min_samples, 1)
         self._rates = read_rates(manifest)
@@ -97,7 +102,7 @@ class AudioDataset(BatchesByLength):
         offset, count = self._crop(row, id_)
         item = {"id": id_, "row": row}
         try:
-            waveform = torch.from_numpy(self._read(row, offset, count))
+            waveform = torch.from_numpy(self._read(row, offset, count, int(self._heard_rates(row, id_))))
             if self.frame_labels is not None:
                 item["codes"] = self._codes(row, offset, len(waveform), is_whole=count < 0)
         except AudioError as error:
@@ -150,27 +155,36 @@ class AudioDataset(BatchesByLength):
     @property
     def sizes(self):
         """(rows,) int64 samples of every row; made anew each time, so that no worker has them in memory."""
-        return self._cut(self._resampled(self.manifest.num_samples, self._rates))
+        return self.num_tokens_vec(np.arange(len(self)))
 
     def num_tokens_vec(self, indices):
-        return self._cut(
-            self._resampled(self.manifest.num_samples[indices], None if self._rates is None else self._rates[indices])
-        )
+        return self.num_samples_of(indices, self.first_id + np.asarray(indices))
+
+    def num_samples_of(self, rows, ids):
+        """(N,) int64 samples of rows under ids of the caller's choice, in this epoch."""
+        return self._cut(self._resampled(self.manifest.num_samples[rows], self._heard_rates(rows, ids)))
 
     def ordered_indices(self):
         return self.long_to_short(self.usable())
 
     def usable(self):
         """(usable rows,) int64: those that are long enough."""
-        return np.flatnonzero(self._resampled(self.manifest.num_samples, self._rates) >= self.min_samples)
+        rates = self._rates_of(slice(None))
+        rates = rates if self.speeds is None else self.speeds.fastest(rates)
+        return np.flatnonzero(self._resampled(self.manifest.num_samples, rates) >= self.min_samples)
+
+    @property
+    def can_reuse_epoch_itr_across_epochs(self):
+        """For fairseq: whether the next epoch has the same batches."""
+        return self.speeds is None
 
     def set_epoch(self, epoch):
         self._epoch.fill_(epoch)
 
-    def _read(self, index, offset, count):
+    def _read(self, index, offset, count, heard_rate):
         """(S,) float32, cropped; S may be a sample off `sizes` where the rate was changed."""
-        path, expected = self.manifest.audio_path(index), self.manifest.count(index)
-        waveform, file_frames = read(path, self.sample_rate, offset, count, file_rate=self._rate(index))
+        path, expected, file_rate = self.manifest.audio_path(index), self.manifest.count(index), int(self._rates_of(index))
+        waveform, file_frames = read(path, self.sample_rate, offset, count, file_rate=file_rate, heard_rate=heard_rate)
         if file_frames != expected:
             raise AudioError(
                 f"{path}: holds {file_frames} samples, but {self.manifest.path} says {expected}; "
@@ -195,20 +209,24 @@ class AudioDataset(BatchesByLength):
 
     def _crop(self, row, id_):
         """(first sample, number of samples) to read; -1 reads all."""
-        size = self._resampled(self.manifest.count(row), self._rate(row))
+        size = self._resampled(self.manifest.count(row), int(self._heard_rates(row, id_)))
         surplus = size - self._cut(size)
         if surplus <= 0:
             return 0, -1
         generator = np.random.default_rng([self.seed, int(self._epoch), id_])
         return int(generator.integers(surplus // self.crop_step + 1)) * self.crop_step, self.max_samples
 
-    def _rate(self, row) -> int:
-        """Hz of a row's file, as far as the manifest knows."""
-        return self._first_rate if self._rates is None else int(self._rates[row])
+    def _rates_of(self, rows):
+        """Hz of some rows' files, as far as the manifest knows: one of each, or one of all."""
+        return self._first_rate if self._rates is None else self._rates[rows]
+
+    def _heard_rates(self, rows, ids):
+        """The same at this epoch's speeds."""
+        rates = self._rates_of(rows)
+        return rates if self.speeds is None else self.speeds.heard(rates, ids, int(self._epoch))
 
     def _resampled(self, num_samples, rates):
-        """Samples at `sample_rate` of files with so many at `rates`; None: at the rate that all files share."""
-        rates = self._first_rate if rates is None else rates
+        """Samples at `sample_rate` of files with so many at `rates`."""
         return num_samples if np.isscalar(rates) and rates == self.sample_rate else -(-num_samples * self.sample_rate // rates)
 
     def _cut(self, num_samples):

@@ -74,10 +74,11 @@ class MixtureDataset(BatchesByLength):
         return self.corpora[0].empty_batch()
 
     def num_tokens_vec(self, indices):
-        indices = np.asarray(indices) % IDS_PER_COPY
-        numbers, sizes = indices // IDS_PER_PART, np.zeros(len(indices), dtype=np.int64)
+        ids = np.asarray(indices)
+        numbers, sizes = ids % IDS_PER_COPY // IDS_PER_PART, np.zeros(len(ids), dtype=np.int64)
         for number, corpus in enumerate(self.corpora):
-            sizes[numbers == number] = corpus.num_tokens_vec(indices[numbers == number] % IDS_PER_PART)
+            of_corpus = numbers == number
+            sizes[of_corpus] = corpus.num_samples_of(ids[of_corpus] % IDS_PER_PART, ids[of_corpus])
         return sizes
 
     def ordered_indices(self):
@@ -86,7 +87,7 @@ class MixtureDataset(BatchesByLength):
 
     @property
     def can_reuse_epoch_itr_across_epochs(self):
-        return self.utterances_per_epoch is None
+        return self.utterances_per_epoch is None and all(corpus.speeds is None for corpus in self.corpora)
 
     def set_epoch(self, epoch):
         self.epoch = epoch

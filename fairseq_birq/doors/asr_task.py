@@ -116,6 +116,7 @@ class AsrTask(AudioTask):
             bad_audio_budget=cfg.bad_audio_budget,
             letters=None if without_transcripts else self._read_letters(letters, len(manifest)),
             pad_index=self.dictionary.pad(),
+            speeds=cfg.speeds if "data_selector" in kwargs else [1.0],  # what fairseq says of training data alone
         )
 
     def _read_letters(self, path, expected_lines):

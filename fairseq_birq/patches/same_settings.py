@@ -23,7 +23,7 @@ GROUPS = ("model", "criterion", "optimizer", "optimization", "lr_scheduler", "em
 SINGLE = {  # of groups in which all else may differ
     "common": ("seed",),
     "dataset": ("train_subset",),
-    "task": ("labels", "sample_rate", "max_seconds", "min_seconds", "crop_seed", "corpora", "sampling_alpha"),
+    "task": ("labels", "sample_rate", "max_seconds", "min_seconds", "crop_seed", "corpora", "sampling_alpha", "speeds"),
 }
 LOGGED = ("task", "dataset")  # groups whose other differences are said, beside those of GROUPS
 EQUAL = [{"adam", "birq_adamw"}]  # two names of what computes the same

@@ -77,25 +77,26 @@ class PretrainingData:
         return 1 if self.cfg.corpora else len(self.cfg.data.split(os.pathsep))
 
     def open(self, split: str, epoch: int = 1, is_training: bool = False):
-        """With shards, epoch e has shard e - 1 modulo their number; only training mixes corpora in shares of its own."""
+        """With shards, epoch e has shard e - 1 modulo their number; only training has speeds and a mixture's shares."""
+        speeds = self.cfg.speeds if is_training else [1.0]
         if self.cfg.corpora:
-            return self._open_mixture(split, self.cfg.sampling_alpha if is_training else None)
+            return self._open_mixture(split, self.cfg.sampling_alpha if is_training else None, speeds)
         folders = self.cfg.data.split(os.pathsep)
         shard = (epoch - 1) % len(folders)
         labels = {"split": split, "shard": shard, "num_shards": len(folders)}
-        dataset = self._open(Path(folders[shard]), split, labels, first_id=shard * IDS_PER_PART)
+        dataset = self._open(Path(folders[shard]), split, labels, speeds, first_id=shard * IDS_PER_PART)
         if is_training and self.labels is not None:
             self.labels.folders.look_at_shards(split)
         return dataset
 
-    def _open_mixture(self, split, alpha):
+    def _open_mixture(self, split, alpha, speeds):
         corpora = {
-            name: self._open(Path(self.cfg.data) / folder, split, {"split": f"{name}/{split}"})
+            name: self._open(Path(self.cfg.data) / folder, split, {"split": f"{name}/{split}"}, speeds)
             for name, folder in sorted(self.cfg.corpora.items())
         }
         return self.mixture_class(corpora, alpha, self.cfg.crop_seed)
 
-    def _open(self, folder, split, labels, first_id=0):
+    def _open(self, folder, split, labels, speeds, first_id=0):
         cfg, manifest = self.cfg, read_manifest(folder.absolute() / f"{split}.tsv")
         return self.audio_class(
             manifest,
@@ -108,4 +109,5 @@ class PretrainingData:
             frame_labels=None if self.labels is None else self.labels.open(manifest, self.sample_rate, **labels),
             crop_step=cfg.crop_step_samples,
             first_id=first_id,
+            speeds=speeds,
         )

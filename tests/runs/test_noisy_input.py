@@ -28,7 +28,8 @@ def changes(corpus, updates, prob=0.5):
     disturbance = {kind: {"prob": prob} for kind in KINDS}
     disturbance["noise"]["manifest"], disturbance["reverberation"]["manifest"] = f"{corpus}/noises.tsv", f"{corpus}/rooms.tsv"
     disturbance["frequency_masks"] = {"count": 1, "max_bins": 10}
-    return {"model": {"disturbance": disturbance}, "optimization": {"max_update": updates}}
+    task = {"speeds": [0.9, 1.0, 1.1]}
+    return {"task": task, "model": {"disturbance": disturbance}, "optimization": {"max_update": updates}}
 
 
 def logged(output):
