@@ -43,13 +43,15 @@ class Disturber(nn.Module):
     @torch.no_grad()
     def forward(self, batch: Batch) -> Heard:
         hits = torch.stack([torch.zeros_like(batch.keys, dtype=torch.bool), *(kind.hits(batch.keys) for kind in self.kinds)])
+        spoken = torch.tensor(batch.num_samples, dtype=torch.int64) > 0  # the stand-in of an empty batch counts for nothing
+        hits &= spoken
         rows = hits.any(0).nonzero().squeeze(1)
         disturbed = start(batch, rows)
         realised = {name: torch.zeros((), dtype=torch.float64, device=disturbed.x.device) for name in self._names()}
         realised["utterances"] = realised["utterances"] + sum(samples > 0 for samples in batch.num_samples)
         realised["disturbed"] = realised["disturbed"] + len(rows)
         if self.frequency_masks is not None:
-            share = self.frequency_masks.hidden(batch.keys).double().mean(1).sum().item()
+            share = self.frequency_masks.hidden(batch.keys)[spoken].double().mean(1).sum().item()
             realised["hidden_bins"] = realised["hidden_bins"] + share
         for kind, hit in zip(self.kinds, hits[1:, rows]):
             if kind.name != "reverberation" and disturbed.speech_power is None:

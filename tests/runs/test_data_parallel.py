@@ -1,15 +1,18 @@
-"""Two and four processes against one on the joined batch: gradients, statistics, snapshot and logged sums."""
+"""Two and four processes against one on the joined batch, also of noisy input: gradients, statistics, snapshot, logged sums."""
 
+import numpy as np
 import pytest
 import torch
 from torch import distributed
 
 from fairseq_birq.doors.criterion import BirqCriterion
+from tests.fixtures.audio import write_audio
 from tests.fixtures.models import REFRESH, averaging, batch, birq, build, latent_rq
 from tests.fixtures.runs import CONTEXT
 
 MODELS = {"best_rq": lambda: build().train(), "birq": birq, "latent_rq": latent_rq, "moving_average": averaging}
-COLLECTIVES = {"best_rq": 0, "birq": 1, "latent_rq": 1, "moving_average": 1}  # in a forward: one for each source with statistics
+# in a forward: one for each source with statistics
+COLLECTIVES = {"best_rq": 0, "birq": 1, "noisy_birq": 1, "latent_rq": 1, "moving_average": 1}
 SECONDS = (2.0, 1.0, 1.5, 0.6)
 ROWS = {1: [(0, 4)], 2: [(0, 1), (1, 4)], 4: [(0, 1), (1, 3), (3, 4), (4, 4)]}  # the fourth has an empty batch
 
@@ -20,7 +23,7 @@ def one_process(rank, world_size, method, folder):
     if world_size > 1:
         store = f"file://{folder}/store{world_size}"
         distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=world_size)
-    model = MODELS[method]()
+    model = noisy_birq(folder) if method == "noisy_birq" else MODELS[method]()
     model.set_num_updates(REFRESH)
     first, last = ROWS[world_size][rank]
     inputs = {key: value[first:last] for key, value in batch(SECONDS).items()}
@@ -44,6 +47,21 @@ def one_process(rank, world_size, method, folder):
     torch.save({**found, "masked": masked}, f"{folder}/{world_size}.{rank}.pt")
 
 
+def noisy_birq(folder):
+    """All disturbances but overlap, whose partners are of the batch."""
+    disturbance = {kind: {"prob": 0.7, "manifest": f"{folder}/{kind}.tsv"} for kind in ("noise", "reverberation")}
+    targets = {"use": ["raw_input", "own_layer"], "own_layer": {"layers": [1], "score_scale": 5.0}}
+    return build(targets=targets, disturbance={**disturbance, "volume": {"prob": 0.5}, "frequency_masks": {"count": 1}}).train()
+
+
+def write_recordings(folder):
+    random = np.random.default_rng(0)
+    waves = {"noise": 0.2 * random.standard_normal(20000), "reverberation": np.append(0.9, 0.05 * random.standard_normal(2000))}
+    for kind, wave in waves.items():
+        write_audio(folder / f"{kind}.wav", wave)
+        (folder / f"{kind}.tsv").write_text(f"{folder}\n{kind}.wav\t{len(wave)}\n")
+
+
 def results(world_size, method, folder):
     processes = [CONTEXT.Process(target=one_process, args=(rank, world_size, method, folder)) for rank in range(world_size)]
     for process in processes:
@@ -54,8 +72,11 @@ def results(world_size, method, folder):
     return [torch.load(f"{folder}/{world_size}.{rank}.pt", weights_only=True) for rank in range(world_size)]
 
 
-@pytest.mark.parametrize("method", ["birq", "latent_rq", pytest.param("best_rq", marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    "method", ["noisy_birq", "latent_rq", *(pytest.param(other, marks=pytest.mark.slow) for other in ("best_rq", "birq"))]
+)
 def test_processes_with_unequal_and_empty_batches_give_the_gradient_of_the_joined_batch(tmp_path, method):
+    write_recordings(tmp_path)
     (joined,) = results(1, method, tmp_path)
     assert max(float(gradient.abs().max()) for gradient in joined["gradients"].values()) > 1e-3
     for world_size in (2, 4):
@@ -68,5 +89,7 @@ def test_processes_with_unequal_and_empty_batches_give_the_gradient_of_the_joine
                 for name, value in joined[kind].items():
                     assert torch.allclose(part[kind][name], value, atol=1e-5, rtol=1e-4), (kind, name)
             assert part["sums"].keys() == joined["sums"].keys()
-            for name in ("loss", "sample_size", "num_frames"):
+            realised = [name for name in joined["sums"] if name.startswith("disturbance.")]
+            assert len(realised) == (7 if method == "noisy_birq" else 0)
+            for name in ("loss", "sample_size", "num_frames", *realised):
                 assert torch.allclose(part["sums"][name], joined["sums"][name], rtol=1e-5), name
