@@ -1,6 +1,7 @@
 """Transcribed speech of a folder, as the task `birq_asr` reads it for fairseq."""
 
 from pathlib import Path
+from typing import Sequence
 
 from fairseq_birq.data.dataset import AudioDataset
 from fairseq_birq.data.manifest import read_manifest
@@ -17,7 +18,7 @@ def read_alphabet(section) -> Alphabet:
     return Alphabet(symbols, scores)
 
 
-def open_split(section, split: str, letters: Alphabet, sample_rate: int) -> AudioDataset:
+def open_split(section, split: str, letters: Alphabet, sample_rate: int, speeds: Sequence[float] = (1.0,)) -> AudioDataset:
     """section: the recipe's `task`. Raises UserError for files that are missing or do not fit together."""
     manifest = read_manifest(_folder(section) / f"{split}.tsv")
     return AudioDataset(
@@ -28,6 +29,7 @@ def open_split(section, split: str, letters: Alphabet, sample_rate: int) -> Audi
         bad_audio_budget=section.bad_audio_budget,
         letters=read_letter_rows(_letter_file(section, split), len(manifest), letters.indices),
         pad_index=letters.pad,
+        speeds=speeds,
     )
 
 

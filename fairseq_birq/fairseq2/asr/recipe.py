@@ -57,7 +57,8 @@ class AsrRecipe(Recipe):
         return False
 
     def _reader(self, context, config, split, letters, is_training):
-        dataset = open_split(config.task, split, letters, config.task.sample_rate)
+        speeds = config.task.speeds if is_training else [1.0]
+        dataset = open_split(config.task, split, letters, config.task.sample_rate, speeds)
         return BatchReader(
             lambda epoch: dataset,
             context.gangs,
