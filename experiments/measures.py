@@ -3,7 +3,8 @@
     python experiments/measures.py CHECKPOINT /data/mboshi measures.json [--labels runs/labels/letters_0.4/seed1/pretrain]
 
 Per layer: accuracy of a linear letter probe and of a linear speaker probe over frames (fitted on `train`, tested on `test`),
-ABX error on `test`; of the last layer, the letter error rate of a linear CTC on `test`. Per kind of labels: PNMI on `train`,
+ABX error on `test`; of the last layer, the letter error rate of a linear CTC on `test`. With `--on dev` all of it on `dev`, to
+choose by, as `metrics_dev`; with `--on dev test` both. Per kind of labels: PNMI on `train`,
 that of shuffled letters, perplexity, and the share of frames of `dev` whose letter a linear layer on the codes names, all
 codebooks at once.
 """
@@ -46,13 +47,13 @@ def hidden_states(checkpoint, manifest):
 METRICS = ("letter_probe", "speaker_probe", "abx_within", "abx_across", "linear_ctc")
 
 
-def measure_encoder(checkpoint, data, seed, skip=()):
-    """{metric: [value of layer 1, ..]}; `linear_ctc` has the last layer's alone."""
-    classes = letter_classes(data)
-    states = {split: hidden_states(checkpoint, data / f"{split}.tsv") for split in ("train", "test")}
-    letters = {split: letters_of(data, split, classes) for split in states}
-    speakers = {split: (data / f"{split}.spk").read_text().split() for split in states}
-    texts = {split: (data / f"{split}.ltr").read_text().splitlines() for split in states}
+def measure_encoder(checkpoint, data, seed, skip=(), on="test"):
+    """{metric: [value of layer 1, ..]}; `linear_ctc` has the last layer's alone. on: the split in the place of `test`"""
+    classes, splits = letter_classes(data), {"train": "train", "test": on}
+    states = {side: hidden_states(checkpoint, data / f"{split}.tsv") for side, split in splits.items()}
+    letters = {side: letters_of(data, split, classes) for side, split in splits.items()}
+    speakers = {side: (data / f"{split}.spk").read_text().split() for side, split in splits.items()}
+    texts = {side: (data / f"{split}.ltr").read_text().splitlines() for side, split in splits.items()}
     tokens = find_tokens(letters["test"], speakers["test"], classes[SILENCE])
     triples = {name: draw_triples(tokens, across) for name, across in (("abx_within", False), ("abx_across", True))}
     found = {name: [] for name in METRICS}
@@ -138,11 +139,13 @@ def main():
     parser.add_argument("--labels", type=Path, help="labels of the pre-training split, where they came from files")
     parser.add_argument("--seed", type=int, default=1, help="of the linear CTC")
     parser.add_argument("--skip", nargs="*", choices=METRICS, default=[], help="metrics that nobody needs")
+    parser.add_argument("--on", nargs="+", choices=("dev", "test"), default=["test"], help="what the encoder is measured on")
     parser.add_argument("--probe-only", action="store_true", help="the letter probe alone, and nothing about labels")
     args = parser.parse_args()
     start = time.monotonic()
     skip = METRICS[1:] if args.probe_only else args.skip
-    found = {"metrics": measure_encoder(args.checkpoint, args.data, args.seed, skip)}
+    names = {"test": "metrics", "dev": "metrics_dev"}
+    found = {names[on]: measure_encoder(args.checkpoint, args.data, args.seed, skip, on) for on in args.on}
     if not args.probe_only:
         found["labels"] = measure_labels(args.checkpoint, args.data, args.labels)
     found["measure_seconds"] = round(time.monotonic() - start)

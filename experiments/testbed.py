@@ -3,14 +3,16 @@
     python experiments/testbed.py experiments/testbed.yaml --data /data/mboshi --out runs/testbed --jobs 2
 
 Says first how long it takes. Goes on where it stopped: a training from its last checkpoint, and what is done is not done
-again. Each run leaves `results/<row>-seed<k>.json` beside the YAML; `summary.py` and `ladder.py` read these.
-A row has a `config` of examples/, `overrides`, `starts_from` where it goes on from another row's encoder of the same seed,
-and where it learns labels from files, their `codebook` (N, V) and `labels`. The YAML's `skip` names metrics that nobody needs.
+again. Each run leaves `<results>/<row>-seed<k>.json`, where the YAML or --results says; `summary.py` and `ladder.py` read these.
+A row has a `config` of examples/, `overrides`, `starts_from` where it goes on from another row's encoder, `target_encoder`
+where another row's makes its targets, and where it learns labels from files, their `codebook` (N, V) and `labels`. Another
+row's encoder is that of the same seed, or of seed k with `<row>@k`. The YAML's `skip` names metrics that nobody needs, and
+`measured_on` the splits (test).
 
 | labels | what |
 | --- | --- |
 | `{letters: {pnmi, by}}` | letters of the forced alignment, worsened by `ladder_labels.py` |
-| `{codes: {of, layer}}` | random-projection codes of a layer of another row's encoder of the same seed |
+| `{codes: {of, layer}}` | random-projection codes of a layer of another row's encoder |
 | `{fitted: {of, layer, ..}}` | fitted codes of `mfcc`, `logmel` or such a layer: k-means, or as options of `birq-labels` say |
 """
 
@@ -64,7 +66,9 @@ class Testbed:
         return self.out / "pretrain" / row["name"] / f"seed{seed}"
 
     def labels_folder(self, row, seed):
-        return self.out / "labels" / row["name"] / f"seed{seed}"
+        """Rows that learn the same labels share them, under the name of the first."""
+        same = next(r for r in self.spec["rows"] if all(r.get(key) == row.get(key) for key in ("labels", "codebook")))
+        return self.out / "labels" / same["name"] / f"seed{seed}"
 
     def result(self, row, seed):
         return self.results / f"{row['name']}-seed{seed}.json"
@@ -78,11 +82,17 @@ class Testbed:
         with LOCKS[folder]:
             if not (folder / "done").exists():
                 extra = self.make_labels(row, seed) if "labels" in row else []
-                if "starts_from" in row:
-                    extra.append(f"model.pretrained_path={self.pretrain(self.rows[row['starts_from']], seed)}")
+                for key, setting in (("starts_from", "pretrained_path"), ("target_encoder", "target_encoder_path")):
+                    if key in row:
+                        extra.append(f"model.{setting}={self.encoder_of(row[key], seed)}")
                 call([*self.command(row, seed, folder), *extra], folder, "train.log", self.code)
                 (folder / "done").touch()
         return self.checkpoint(row, seed)
+
+    def encoder_of(self, name, seed):
+        """The checkpoint of the row `name` with this seed, or of `name@k` with seed k, trained unless it is there."""
+        name, _, other = name.partition("@")
+        return self.pretrain(self.rows[name], int(other or seed))
 
     def command(self, row, seed, folder):
         config = self.code / "examples" / row["config"]
@@ -99,14 +109,17 @@ class Testbed:
         """Labels of every split in files; returns the override that names them."""
         folder = self.labels_folder(row, seed)
         (kind, settings), splits = next(iter(row["labels"].items())), self.spec["splits"]
-        teacher = self.pretrain(self.rows[settings["of"]], seed) if settings.get("of") in self.rows else None
-        if not (folder / "done").exists():
-            if kind == "letters":
-                options = ["--pnmi", settings["pnmi"], "--by", settings.get("by", "frame"), "--seed", seed]
-                call([sys.executable, HERE / "ladder_labels.py", self.data, folder, *splits, *options], folder, "log", self.code)
-            else:
-                self.make_codes(kind, dict(settings), row["codebook"], folder, splits, teacher, seed)
-            (folder / "done").touch()
+        of = str(settings.get("of"))
+        teacher = self.encoder_of(of, seed) if of.partition("@")[0] in self.rows else None
+        with LOCKS[folder]:
+            if not (folder / "done").exists():
+                if kind == "letters":
+                    command = [sys.executable, HERE / "ladder_labels.py", self.data, folder, *splits, "--seed", seed]
+                    command += ["--pnmi", settings["pnmi"], "--by", settings.get("by", "frame")]
+                    call(command, folder, "log", self.code)
+                else:
+                    self.make_codes(kind, dict(settings), row["codebook"], folder, splits, teacher, seed)
+                (folder / "done").touch()
         return [f"model.targets.label_file.path={folder}"]
 
     def make_codes(self, kind, settings, codebook, folder, splits, teacher, seed):
@@ -128,13 +141,14 @@ class Testbed:
         found = self.folder(row, seed) / "measures.json"
         command = [sys.executable, HERE / "measures.py", checkpoint, self.data, found, "--seed", seed]
         command += ["--skip", *self.spec["skip"]] if self.spec.get("skip") else []
+        command += ["--on", *self.spec.get("measured_on", ["test"])]
         if "labels" in row:
             command += ["--labels", self.labels_folder(row, seed) / self.spec["splits"][0]]
         if not found.exists():
             call(command, self.folder(row, seed), "measures.log", self.code)
         about = {"row": row["name"], "seed": seed, "updates": self.updates(row), **self.about(row, seed)}
         text = json.dumps({**about, **json.loads(found.read_text())}, indent=1)
-        self.results.mkdir(exist_ok=True)
+        self.results.mkdir(exist_ok=True, parents=True)
         done.write_text(text + "\n")
         print(f"{time.strftime('%H:%M')} {done.name}", flush=True)
 
@@ -175,7 +189,7 @@ def main():
     parser.add_argument("testbed", type=Path, help="a YAML")
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpus: manifests, letters, alignments")
     parser.add_argument("--out", type=Path, required=True, help="for checkpoints and labels")
-    parser.add_argument("--results", type=Path, help="for the JSONs; default: results/ beside the YAML")
+    parser.add_argument("--results", type=Path, help="for the JSONs; default: as the YAML says, beside it")
     parser.add_argument("--code", type=Path, default=HERE.parent, help="the checkout that trains and measures; default: this one")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once, a core each")
     parser.add_argument("--rows", nargs="*", help="only these")
@@ -186,7 +200,7 @@ def main():
     args = parser.parse_args()
     spec = yaml.safe_load(args.testbed.read_text())
     spec["last_overrides"] = args.override
-    results = args.results or args.testbed.resolve().parent / "results"
+    results = args.results or args.testbed.resolve().parent / spec.get("results", "results")
     bed = Testbed(spec, args.data.resolve(), args.out.resolve(), results.resolve(), args.code.resolve())
     unknown = set(args.rows or ()) - set(bed.rows)
     if unknown:

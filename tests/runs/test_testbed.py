@@ -43,9 +43,12 @@ def test_every_kind_of_row_is_trained_and_measured_once(repository, corpus, tmp_
         {**relabelling, "name": "mfcc", "labels": {"fitted": {"of": "mfcc"}}, "codebook": [1, 5]},
         {**relabelling, "name": "layer", "labels": {"fitted": {"of": "best_rq", "layer": 2}}, "codebook": [1, 5]},
         {**relabelling, "name": "codes", "labels": {"codes": {"of": "best_rq", "layer": 2}}, "codebook": [2, 8]},
+        {"name": "on", "config": "latent_rq/mboshi_small", "starts_from": "best_rq@1", "target_encoder": "best_rq@1"},
     ]
+    rows[-1]["overrides"] = ["lr_scheduler.target_updates=[]", "model.targets.snapshot.target_updates=[]"]
     overrides = ["optimization.max_update=2", "lr_scheduler.total_num_update=2", "dataset.num_workers=0"]
     spec = {"overrides": overrides, "splits": ["pretrain", "dev"], "seconds": 10, "rows": rows}
+    spec["measured_on"] = ["dev", "test"]
     spec["runs"] = [{"seed": 1, "rows": [row["name"] for row in rows]}]
     (tmp_path / "bed.yaml").write_text(yaml.safe_dump(spec))
     command = [sys.executable, repository / "experiments" / "testbed.py", tmp_path / "bed.yaml", "--data", corpus]
@@ -56,12 +59,13 @@ def test_every_kind_of_row_is_trained_and_measured_once(repository, corpus, tmp_
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
-    assert "5 runs, 0 of them done" in run()
+    assert "6 runs, 0 of them done" in run()
     found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").glob("*.json")}
     assert set(found) == {f"{row['name']}-seed1" for row in rows}
     for name, result in found.items():
         assert result["updates"] == 2 and len(result["metrics"]["letter_probe"]) == 3
-        assert list(result["labels"]) == (["raw_input"] if name == "best_rq-seed1" else ["label_file"])
+        assert len(result["metrics_dev"]["abx_within"]) == 3
+        assert list(result["labels"]) == {"best_rq-seed1": ["raw_input"], "on-seed1": ["snapshot"]}.get(name, ["label_file"])
     before = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
-    assert "5 runs, 5 of them done" in run()
+    assert "6 runs, 6 of them done" in run()
     assert before == {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.json")}
