@@ -86,13 +86,14 @@ def main():
     parser.add_argument("--data", type=Path, required=True, help="folder of the corpus: manifests, letters, alignments")
     parser.add_argument("--json", type=Path, required=True, help="gets the numbers")
     parser.add_argument("--seed", type=int, default=1, help="of the codes")
+    parser.add_argument("--updates", type=int, nargs="+", help="only the checkpoints of these")
     args = parser.parse_args()
     found = json.loads(args.json.read_text()) if args.json.exists() else {}
     for update, path in kept_checkpoints(args.run).items():
-        if str(update) not in found:
+        if str(update) not in found and update in (args.updates or [update]):
             found[str(update)] = measure(path, args.data.resolve(), args.seed)
             args.json.write_text(json.dumps(found, indent=1) + "\n")
-    print("\n".join(lines_of(found)))
+    print("\n".join(lines_of(dict(sorted(found.items(), key=lambda item: int(item[0]))))))
 
 
 if __name__ == "__main__":
