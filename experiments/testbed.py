@@ -168,7 +168,7 @@ class Testbed:
 
     def plan(self, runs):
         """Seconds still to go on one core, and how many runs are done."""
-        known = [json.loads(path.read_text())["train_seconds"] for path in self.results.glob("*.json")]
+        known = [json.loads(path.read_text())["train_seconds"] for path in self.results.glob("*-seed*.json")]
         each = statistics.median([s for s in known if s and s > 60] or [self.spec["seconds"]])
         left = [(row, seed) for row, seed in runs if not self.result(row, seed).exists()]
         untrained = sum(not (self.folder(row, seed) / "done").exists() for row, seed in left)

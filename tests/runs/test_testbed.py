@@ -51,6 +51,8 @@ def test_every_kind_of_row_is_trained_and_measured_once(repository, corpus, tmp_
     spec["measured_on"] = ["dev", "test"]
     spec["runs"] = [{"seed": 1, "rows": [row["name"] for row in rows]}]
     (tmp_path / "bed.yaml").write_text(yaml.safe_dump(spec))
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "codebooks.json").write_text("{}")  # what other scripts measured lies there too
     command = [sys.executable, repository / "experiments" / "testbed.py", tmp_path / "bed.yaml", "--data", corpus]
     command += ["--out", tmp_path / "runs", "--jobs", 2]
 
@@ -60,7 +62,7 @@ def test_every_kind_of_row_is_trained_and_measured_once(repository, corpus, tmp_
         return done.stdout
 
     assert "6 runs, 0 of them done" in run()
-    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").glob("*.json")}
+    found = {path.stem: json.loads(path.read_text()) for path in (tmp_path / "results").glob("*-seed*.json")}
     assert set(found) == {f"{row['name']}-seed1" for row in rows}
     for name, result in found.items():
         assert result["updates"] == 2 and len(result["metrics"]["letter_probe"]) == 3
