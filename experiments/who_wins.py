@@ -12,11 +12,7 @@ from pathlib import Path
 
 from summary import labels_above_chance, read_results, spread, write_between
 
-METRICS = {  # key: (title, 1 where more is better, -1 where less is)
-    "letter_probe": ("letter probe", 1),
-    "abx_within": ("ABX within", -1),
-    "abx_across": ("ABX across", -1),
-}
+METRICS = {"letter_probe": ("letter probe", 1), "abx_within": ("ABX", -1)}  # 1: more is better, -1: less is
 NAMES = {  # row: method
     "best_rq_10000": "BEST-RQ, 10,000 updates: where all others begin",
     "on_best_rq": "BEST-RQ goes on",
@@ -55,7 +51,7 @@ def gain_cell(found):
 
 def table(rows):
     shown = [title for title, _ in METRICS.values()]
-    head = ["method", "row", "seeds", "labels: PNMI above chance", *shown, *(f"gain, {title}" for title in shown[:2])]
+    head = ["method", "row", "seeds", "labels: PNMI above chance", *shown, *(f"gain, {title}" for title in shown)]
     lines = [f"| {' | '.join(head)} |", f"|{' --- |' * len(head)}"]
     for name, title in NAMES.items():
         if name in rows:
@@ -63,7 +59,7 @@ def table(rows):
             said = ", ".join(f"{source} {spread(found, 2)}" for source, found in labels.items())
             cells = [spread([at_best_layer(row[seed], metric) for seed in sorted(row)]) for metric in METRICS]
             compared = name.startswith("on_") and name != BASELINE and BASELINE in rows
-            cells += [gain_cell(gains(row, rows[BASELINE], metric)) if compared else "–" for metric in list(METRICS)[:2]]
+            cells += [gain_cell(gains(row, rows[BASELINE], metric)) if compared else "–" for metric in METRICS]
             lines.append(f"| {title} | {name} | {len(row)} | {said} | {' | '.join(cells)} |")
     return lines
 
