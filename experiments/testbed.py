@@ -66,9 +66,10 @@ class Testbed:
         return self.out / "pretrain" / row["name"] / f"seed{seed}"
 
     def labels_folder(self, row, seed):
-        """Rows that learn the same labels share them, under the name of the first."""
+        """Rows that learn the same labels share them, under the name of the first; so do seeds, where labels name their own."""
         same = next(r for r in self.spec["rows"] if all(r.get(key) == row.get(key) for key in ("labels", "codebook")))
-        return self.out / "labels" / same["name"] / f"seed{seed}"
+        (settings,) = row["labels"].values()
+        return self.out / "labels" / same["name"] / f"seed{settings.get('seed', seed)}"
 
     def result(self, row, seed):
         return self.results / f"{row['name']}-seed{seed}.json"
