@@ -69,12 +69,15 @@ def measure(checkpoint, data, seed):
 
 
 def lines_of(found):
-    """found: {update: what `measure` gives}"""
-    head = [f"{metric}, {split}" for metric in METRICS for split in ("dev", "test")]
-    lines = [f"| updates | {' | '.join(head)} | PNMI of clusters, layers 0, 1, .. | of random codes |"]
+    """Of the layer that is best on `dev`. found: {update: what `measure` gives}, in any order"""
+    head = [f"{title}, {split}" for title in ("letter probe", "ABX") for split in ("dev", "test")]
+    lines = [f"| updates | {' | '.join(head)} | PNMI of clusters of layers 0 to K | of random codes of layers 0 to K |"]
     lines.append("| --- |" + " --- |" * (len(head) + 2))
-    for update, row in found.items():
-        cells = [f"{best(row[split][metric]):.1f}" for metric, best in METRICS.items() for split in ("dev", "test")]
+    for update, row in sorted(found.items(), key=lambda item: int(item[0])):
+        cells = []
+        for metric, best in METRICS.items():
+            layer = row["dev"][metric].index(best(row["dev"][metric]))
+            cells += [f"{row[split][metric][layer]:.1f}" for split in ("dev", "test")]
         cells += [", ".join(f"{value:.2f}" for value in row["pnmi"][kind]) for kind in ("clusters", "random")]
         lines.append(f"| {update} | {' | '.join(cells)} |")
     return lines
@@ -93,7 +96,7 @@ def main():
         if str(update) not in found and update in (args.updates or [update]):
             found[str(update)] = measure(path, args.data.resolve(), args.seed)
             args.json.write_text(json.dumps(found, indent=1) + "\n")
-    print("\n".join(lines_of(dict(sorted(found.items(), key=lambda item: int(item[0]))))))
+    print("\n".join(lines_of(found)))
 
 
 if __name__ == "__main__":

@@ -34,6 +34,7 @@ import yaml
 
 HERE = Path(__file__).resolve().parent
 BIN = Path(sys.executable).parent
+FEATURES = ("mfcc", "logmel")  # of the audio, which need no encoder
 LOCKS = defaultdict(threading.Lock)  # a row whose labels another row's encoder makes waits for it
 
 
@@ -110,8 +111,8 @@ class Testbed:
         """Labels of every split in files; returns the override that names them."""
         folder = self.labels_folder(row, seed)
         (kind, settings), splits = next(iter(row["labels"].items())), self.spec["splits"]
-        of = str(settings.get("of"))
-        teacher = self.encoder_of(of, seed) if of.partition("@")[0] in self.rows else None
+        of = settings.get("of")
+        teacher = self.encoder_of(of, seed) if of and of not in FEATURES else None
         with LOCKS[folder]:
             if not (folder / "done").exists():
                 if kind == "letters":

@@ -1,15 +1,18 @@
-"""Table of who_wins.yaml: what each method gains over BEST-RQ that goes on for as long, from the same encoder.
+"""Tables of who_wins.yaml: what each method gains over BEST-RQ that goes on for as long, and what BEST-RQ had left to learn.
 
     python experiments/who_wins.py experiments/results_pool [--write docs/what_is_a_label_worth.md]
 
 Every metric is that of `test` at the layer that is best on `dev`. The gain is over `on_best_rq` of the same seed, which has the
-same masks and order of data: mean and standard deviation over seeds, and in how many of them the method is better.
+same masks and order of data: mean and standard deviation over seeds, and in how many of them the method is better. The
+second table is that of `saturation.py`.
 """
 
 import argparse
+import json
 import statistics
 from pathlib import Path
 
+from saturation import lines_of
 from summary import labels_above_chance, read_results, spread, write_between
 
 METRICS = {"letter_probe": ("letter probe", 1), "abx_within": ("ABX", -1)}  # 1: more is better, -1: less is
@@ -27,6 +30,7 @@ NAMES = {  # row: method
     "on_true_letters": "true letters",
 }
 BASELINE = "on_best_rq"
+CURVE = "saturation_best_rq.json"
 
 
 def at_best_layer(result, metric):
@@ -67,12 +71,14 @@ def table(rows):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("results", type=Path)
-    parser.add_argument("--write", type=Path, help="a page with markers for the table `who wins`")
+    parser.add_argument("--write", type=Path, help="a page with markers for the tables `who wins`, `saturation`")
     args = parser.parse_args()
-    lines = table(read_results(args.results))
-    print("\n".join(lines))
-    if args.write:
-        write_between(args.write, "who wins", lines)
+    curve = json.loads((args.results / CURVE).read_text())
+    tables = {"who wins": table(read_results(args.results)), "saturation": lines_of(curve)}
+    for name, lines in tables.items():
+        print("\n".join([*lines, ""]))
+        if args.write:
+            write_between(args.write, name, lines)
 
 
 if __name__ == "__main__":

@@ -45,7 +45,8 @@ def test_every_kind_of_row_is_trained_and_measured_once(repository, corpus, tmp_
         {**relabelling, "name": "codes", "labels": {"codes": {"of": "best_rq", "layer": 2}}, "codebook": [2, 8]},
         {"name": "on", "config": "latent_rq/mboshi_small", "starts_from": "best_rq@1", "target_encoder": "best_rq@1"},
     ]
-    rows[-1]["overrides"] = ["lr_scheduler.target_updates=[]", "model.targets.snapshot.target_updates=[]"]
+    stage = ["lr_scheduler.target_updates=[]", "lr_scheduler.warmup_updates=1", "model.targets.snapshot.target_updates=[]"]
+    rows[-1]["overrides"] = stage
     overrides = ["optimization.max_update=2", "lr_scheduler.total_num_update=2", "dataset.num_workers=0"]
     spec = {"overrides": overrides, "splits": ["pretrain", "dev"], "seconds": 10, "rows": rows}
     spec["measured_on"] = ["dev", "test"]
