@@ -24,9 +24,9 @@ NAMES = {  # row: method
     "on_birq_even_detached": "BiRQ, 1 : 1, detached",
     "on_latent_rq": "Latent-RQ, one refresh",
     "on_latent_rq_2": "Latent-RQ, two refreshes",
-    "on_clusters": "HuBERT's second round: clusters of layer 2",
-    "on_kmeans_mfcc": "HuBERT's first round: clusters of MFCC",
-    "on_kmeans_mfcc_birq": "BiRQ with clusters of MFCC as the anchor",
+    "on_clusters": "clusters of its own layer 2, as in HuBERT's second round",
+    "on_kmeans_mfcc": "clusters of MFCC, as in HuBERT's first round",
+    "on_kmeans_mfcc_birq": "BiRQ, 0.1 : 2.4, with clusters of MFCC as the anchor",
     "on_true_letters": "true letters",
 }
 BASELINE = "on_best_rq"
