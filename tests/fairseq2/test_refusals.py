@@ -17,7 +17,7 @@ def gangs(dp=1, tp=1):
 
 
 def check(method, gangs, sharded=False, **criterion):
-    model = create_model(from_dict(BirqConfig, {"encoder": SMALL, "targets": TARGETS[method]}))
+    model = create_model(from_dict(BirqConfig, {"encoder": SMALL, "quantizer": {"num_codebooks": 2}, "targets": TARGETS[method]}))
     trainer = {"data_parallelism": "fsdp" if sharded else "ddp"}
     refuse_what_cannot_be(config_of(method, "/data", 4, trainer=trainer, criterion=criterion), gangs, model)
 
