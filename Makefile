@@ -8,6 +8,7 @@
 #   make check                     lint and test: what CI runs
 #   make docs                      the documentation as a site, in build/site
 #   make bench | clean             time and memory beside other implementations
+#   make s3prl CHECKPOINT=FILE SPEECH=/folder SPEAKERS=/folder   the encoder in s3prl's own tasks: examples/s3prl
 #   make gpu-check                 all that only a GPU can tell, in 8 minutes on one H100: build/gpu/gpu.json and gpu.md
 #
 # PYTHON=python3.11              the interpreter of .venv (3.11 or 3.12)
@@ -18,7 +19,7 @@
 
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help env demo test env-legacy test-legacy env-fairseq2 test-fairseq2 lint check docs bench gpu-check clean
+.PHONY: help env demo test env-legacy test-legacy env-fairseq2 test-fairseq2 lint check docs bench s3prl gpu-check clean
 
 PYTHON ?= python3
 PYTHON310 ?=
@@ -26,6 +27,9 @@ PYTHON_FAIRSEQ2 ?= $(PYTHON)
 TORCH ?= $(shell grep '^torch==' requirements/main.txt)
 METHOD ?= best_rq birq
 DATA ?=
+CHECKPOINT ?=
+SPEECH ?=
+SPEAKERS ?=
 
 TESTS := -n 2 --dist loadfile tests
 
@@ -34,6 +38,7 @@ LEGACY := .venv-legacy
 FAIRSEQ2 := .venv-fairseq2
 PEERS := build/bench-peers
 DOCS := build/docs-env
+S3PRL := build/s3prl-env
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input
 LEGACY_PIP := $(LEGACY)/bin/python -m pip --disable-pip-version-check --no-input
@@ -175,6 +180,16 @@ $(DOCS)/.stamp: requirements/docs.txt
 bench: env $(PEERS)/.stamp
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/quantizer.py
 	PYTHONPATH=$(PEERS) $(BIN)/python benchmarks/step.py
+
+s3prl: env $(S3PRL)/.stamp
+	@if [ -z "$(CHECKPOINT)" ] || [ -z "$(SPEECH)" ] || [ -z "$(SPEAKERS)" ]; then echo \
+	  "error: name them: make s3prl CHECKPOINT=runs/x/checkpoint_last.pt SPEECH=/data/mboshi SPEAKERS=/data/fsdd"; exit 1; fi
+	$(BIN)/python examples/s3prl/run.py "$(CHECKPOINT)" build/s3prl --speech "$(SPEECH)" --speakers "$(SPEAKERS)"
+
+$(S3PRL)/.stamp: requirements/s3prl.txt
+	$(PYTHON) -m venv $(S3PRL)
+	$(S3PRL)/bin/python -m pip --disable-pip-version-check --no-input install -r requirements/s3prl.txt
+	@touch $@
 
 # peers are measured where they are installed already: a GPU's minutes are not for installing
 gpu-check: env

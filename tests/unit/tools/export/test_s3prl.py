@@ -36,3 +36,22 @@ def test_lists_of_waveforms_give_lists_of_hidden_states(upstream, conformer, bat
 def test_it_imports_neither_fairseq_nor_torchaudio(upstream):
     text = open(sys.modules[type(upstream).__module__].__file__).read()
     assert re.findall(r"^ *(?:from|import) (\w+)", text, re.M) == ["torch", "torch", "fairseq_birq"]
+
+
+def test_the_table_of_its_tasks_has_what_was_run(repository, tmp_path):
+    spec = importlib.util.spec_from_file_location("run_in_s3prl", repository / "examples" / "s3prl" / "run.py")
+    run = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(run)
+    for place, text in {"ours_sid": "accuracy: 0.5", "ours_pr": "per: 0.25", "fbank_sid": "accuracy: 0.125"}.items():
+        path = tmp_path / place / run.RESULT
+        path.parent.mkdir(parents=True)
+        path.write_text(f"{text}\nloss: 1.0\n")
+    (tmp_path / "probes").mkdir()
+    (tmp_path / "probes" / "results.json").write_text('[{"task": "phone", "measure": "accuracy", "test": {"accuracy": 40.25}}]')
+    assert run.table(tmp_path, ["ours", "fbank"]) == [
+        "| | sid accuracy ↑ | pr per ↓ |",
+        "| --- | --- | --- |",
+        "| s3prl: ours | 50.0 | 25.0 |",
+        "| s3prl: fbank | 12.5 |  |",
+        "| birq-probe: ours |  | 40.2 (accuracy) |",
+    ]
