@@ -70,6 +70,12 @@ def test_no_valid_step_sees_a_frame_after_the_end(frontend):
     assert (x.grad[1, length:] == 0).all() and (x.grad[1, : length - 3] != 0).any(1).all()
 
 
+def test_a_frontend_that_hears_the_whole_utterance_says_that_it_cannot_stream(frontend):
+    """That of the defaults does."""
+    with pytest.raises(UserError, match="whole utterance, whose end a stream has not heard"):
+        frontend.check_streams()
+
+
 @torch.no_grad()
 def test_louder_input_gives_the_same_features(frontend):
     waveform, padding_mask, _ = waveform_batch(0.5)
