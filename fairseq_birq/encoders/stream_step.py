@@ -6,9 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_birq.encoders.conformer import LayerPast
-from fairseq_birq.frontends.running_norm import Heard, normalise_running, nothing_heard
 from fairseq_birq.modules.attention import additive, relative_table
 from fairseq_birq.modules.rotary import rotary_table
+from fairseq_birq.modules.running_norm import Heard, normalise_running, nothing_heard
 from fairseq_birq.structs import Features, LayerInputs
 
 

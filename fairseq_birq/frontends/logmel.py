@@ -7,11 +7,11 @@ import torch
 from torch import Tensor, nn
 
 from fairseq_birq.errors import UserError
-from fairseq_birq.frontends.running_norm import normalise_running
 from fairseq_birq.frontends.subsampling import ConvSubsampling
 from fairseq_birq.modules.cpu import by_blocks
 from fairseq_birq.modules.float32_buffers import KeepsFloat32
 from fairseq_birq.modules.row_dropout import RowDropout
+from fairseq_birq.modules.running_norm import normalise_running
 from fairseq_birq.settings import refuse_removed, setting
 from fairseq_birq.structs import Features
 

@@ -11,8 +11,8 @@ from fairseq_birq.encoders.conformer import LayerPast
 from fairseq_birq.encoders.speech_encoder import SpeechEncoder
 from fairseq_birq.encoders.stream_step import Past, StreamStep
 from fairseq_birq.errors import UserError
-from fairseq_birq.frontends.running_norm import Heard
 from fairseq_birq.modules.ctc_frames import ctc_frames
+from fairseq_birq.modules.running_norm import Heard
 from fairseq_birq.structs import Chunks
 from fairseq_birq.tools.export.onnx import OPSET, quiet, require_onnx
 from fairseq_birq.tools.export.safetensors import check_is_log_mel_conformer

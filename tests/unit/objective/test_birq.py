@@ -191,7 +191,7 @@ def two_passes(model, inputs):
     """The losses with the unmasked utterances in a pass of their own."""
     encode = model.encode
 
-    def separately(features, padding, mask, keys, sources, heard=None):
+    def separately(features, padding, mask, keys, sources, heard=None, chunks=None):
         last, _ = encode(features, padding, mask, keys, {})
         hidden = model._run(features, padding, 1, clean_rows=features.x.shape[0])
         return last, {1: hidden[0]}

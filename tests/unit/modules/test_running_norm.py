@@ -1,7 +1,7 @@
 import torch
 
 from fairseq_birq.frontends.logmel import LogMelFrontend
-from fairseq_birq.frontends.running_norm import normalise_running
+from fairseq_birq.modules.running_norm import normalise_running
 from fairseq_birq.structs import Features
 from tests.fixtures.audio import waveform_batch
 from tests.fixtures.models import build
