@@ -1,8 +1,11 @@
 """birq-subwords: files that fine-tuning and decoding read, and sentences where they cannot be made."""
 
+import random
 import re
+import runpy
 import sys
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 
@@ -49,6 +52,23 @@ def test_files_of_units_say_what_the_transcripts_say(data, sentencepiece):
     assert lexicon["mat"].split() == processor.encode("mat", out_type=str)
     scores = read_unit_scores(data / "spm.vocab", read_symbols(data / "dict.spm.txt")[4:])
     assert scores == pytest.approx([processor.get_score(index) for index in range(1, 19)], rel=1e-6)
+
+
+def test_the_exported_tokenizer_spells_as_sentencepiece_does(data, sentencepiece, monkeypatch, repository):
+    """Its code alone, on a base class that does nothing: transformers need not be there."""
+    base = type("Base", (), {"__init__": lambda self, *arguments, **keywords: None})
+    monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(Wav2Vec2CTCTokenizer=base))
+    code = repository / "fairseq_birq" / "tools" / "export" / "remote_code" / "tokenization_birq.py"
+    make_subwords(data, size=18)
+    units = read_symbols(data / "dict.spm.txt")[4:]
+    scores = dict(zip(units, read_unit_scores(data / "spm.vocab", units)))
+    tokenizer = runpy.run_path(str(code))["BirqSubwordTokenizer"]("vocab.json", unit_scores=scores)
+    processor = sentencepiece.SentencePieceProcessor(model_file=str(data / "spm.model"))
+    draw = random.Random(1)
+    texts = ["".join(draw.choices("thecatsonmr b", k=20)) for _ in range(200)]
+    spelt = [tokenizer.tokenize(text) for text in texts]
+    assert spelt == [processor.encode(text, out_type=str) for text in texts] and max(map(len, spelt)) > min(map(len, spelt))
+    assert tokenizer.tokenize("cat zat") == ["▁cat", "▁", "z", "at"]
 
 
 def test_a_model_serves_another_folder_and_the_same_one_again(data, sentencepiece, tmp_path):

@@ -58,9 +58,11 @@ class BirqSubwordTokenizer(Wav2Vec2CTCTokenizer):
 
     @staticmethod
     def _get_word_offsets(offsets, word_delimiter_char=" "):
+        """Of units with their marks, or with the spaces that `convert_tokens_to_string` made of them: the pipeline asks so."""
         words = []
         for offset in offsets:
-            if offset["char"].startswith(WORD_BEGIN) or not words:
+            unit = offset["char"].replace(WORD_BEGIN, " ")
+            if unit.startswith(" ") or not words:
                 words.append({"word": "", "start_offset": offset["start_offset"]})
-            words[-1].update(word=words[-1]["word"] + offset["char"].replace(WORD_BEGIN, ""), end_offset=offset["end_offset"])
+            words[-1].update(word=words[-1]["word"] + unit.strip(), end_offset=offset["end_offset"])
         return [word for word in words if word["word"]]
