@@ -69,7 +69,8 @@ def given(options):
 def call(command, log=None) -> None:
     """Run a command on this checkout. Ends with its last words where it fails."""
     path = os.pathsep.join(filter(None, [str(REPOSITORY), os.environ.get("PYTHONPATH")]))
-    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore", "TQDM_DISABLE": "1"}
+    environment = {**os.environ, "PYTHONPATH": path, "PYTHONWARNINGS": "ignore"}
+    environment["TQDM_MININTERVAL"] = "60"  # seconds; s3prl counts its updates by the bar, which must not be switched off
     print(" ".join(map(str, command)), flush=True)
     done = subprocess.run(list(map(str, command)), env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     if log is not None:
