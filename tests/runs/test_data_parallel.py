@@ -45,6 +45,8 @@ def one_process(rank, world_size, method, folder):
     buffers = {name: state[name].clone() for name in names if name in state}
     found = {"gradients": {name: value / total for name, value in gradients.items()}, "buffers": buffers, "sums": sums}
     torch.save({**found, "masked": masked}, f"{folder}/{world_size}.{rank}.pt")
+    if world_size > 1:
+        distributed.destroy_process_group()
 
 
 def noisy_birq(folder):

@@ -21,6 +21,7 @@ def read_and_note(rank, folder):
     manifest_index._build = lambda place, path: (built.append(str(place)), build(place, path))
     rows = len(read_manifest(folder / "train.tsv"))
     (folder / f"{rank}.json").write_text(json.dumps({"built": built, "rows": rows}))
+    distributed.destroy_process_group()
 
 
 def test_the_first_process_builds_the_index_and_the_others_read_it(tmp_path):

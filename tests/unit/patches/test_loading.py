@@ -179,6 +179,7 @@ def receive(rank, store, results):
         got = distributed_utils.broadcast_object(state, src_rank=0, group=torch.distributed.group.WORLD)
     assert got["cfg"].a == 1 and got["model"]["w"].tolist() == [0, 1, 2]
     (results / str(rank)).touch()
+    torch.distributed.destroy_process_group()  # else gloo's threads may end the process with a signal
 
 
 def test_rank_0_can_send_a_checkpoint_to_the_others(tmp_path):
